@@ -1,0 +1,55 @@
+"""`guardrail serve`: the proxy in front of a model."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import uvicorn
+
+from guardrail import app, config, logs
+from guardrail.config import CONFIG_VARIABLE, PREFIX, Settings
+
+
+@click.command()
+@click.option("--upstream", metavar="URL", help="The model's API.")
+@click.option("--host", metavar="H", help="Address to listen on (127.0.0.1).")
+@click.option("--port", type=int, metavar="N", help="Port to listen on (8080).")
+@click.option("--audit", metavar="URL", help="Where exchanges are recorded: sqlite:///path or postgresql://...")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="Settings in YAML.")
+@click.option("--rules", type=click.Path(path_type=Path), metavar="FOLDER", help="Rule packs in place of the shipped ones.")
+@click.option("--country", metavar="XX", help="Country of the patients, for phone numbers.")
+@click.option("--workers", type=int, metavar="N", help="Processes (1).")
+@click.option("--help-settings", is_flag=True, help="List every setting with its meaning.")
+def serve(config_file: Path | None, help_settings: bool, **flags: Any) -> None:
+    """Serve the proxy. Settings come from these flags, GUARDRAIL_* variables and the file, in this order."""
+    if help_settings:
+        click.echo(config.help_table())
+        return
+    run(config.load(flags, config_file), flags, config_file)
+
+
+def run(settings: Settings, flags: dict[str, Any], config_file: Path | None) -> None:
+    options: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "http": "httptools",
+        "loop": "uvloop" if os.name == "posix" else "asyncio",
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # who may speak for a client's address is decided in proxy.trust
+        "timeout_graceful_shutdown": settings.shutdown_seconds,
+    }
+    logs.configure()
+    if settings.workers == 1:
+        uvicorn.run(app.create_app(settings), **options)
+        return
+    # Workers are new processes: they read the same settings again, with the flags put into the environment. What is wrong with
+    # settings or packs is said here, once; nothing is opened that a worker has to open for itself.
+    app.create_service(settings)
+    os.environ.update({PREFIX + name.upper(): str(value) for name, value in flags.items() if value is not None})
+    if config_file:
+        os.environ[CONFIG_VARIABLE] = str(config_file)
+    uvicorn.run("guardrail.app:from_environment", factory=True, workers=settings.workers, **options)

@@ -1,0 +1,270 @@
+"""Text to decision: `normalize -> mentions -> assertions + quantities -> findings -> rules -> decision`.
+
+Pure and deterministic: the same conversation under the same revision gives the same decision. Long text is read in
+pieces; `review_steps` yields between them, so that a server can look at its clock and serve others.
+"""
+
+from collections import OrderedDict
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+
+from guardrail.engine.conversation import Sign, TurnReading, current_turns, keeps_on, standing_findings, turns_to_read
+from guardrail.engine.knowledge import Knowledge, NamedRule
+from guardrail.engine.lexicon import Entry, Mention
+from guardrail.engine.model import (
+    TIERS,
+    Action,
+    Assertion,
+    Conversation,
+    Cue,
+    Decision,
+    Disposition,
+    Finding,
+    Maturity,
+    Role,
+    RuleHit,
+    Urgency,
+)
+from guardrail.engine.normalize import Tokens, tokenize
+from guardrail.engine.rules import FindingIndex, holds, needed_concepts
+from guardrail.engine.scorer import Score
+
+# A piece takes about 5 ms to read: short enough for a server's loop, long enough that ordinary messages are one piece.
+PIECE_CHARS = 4000
+_BREAKS = ("\n", ". ", "! ", "? ", "; ", " ")
+
+
+class Guard:
+    """Reviews conversations under one revision of the packs.
+
+    `cache_messages` readings are kept, keyed by a keyed digest and never by the text: a chat resends its history.
+    """
+
+    def __init__(self, knowledge: Knowledge, cache_messages: int = 4096, cache_key: bytes = b"") -> None:
+        self.knowledge = knowledge
+        self._cache: OrderedDict[bytes, TurnReading] = OrderedDict()
+        self._cache_messages = cache_messages
+        self._cache_key = cache_key
+        self._rules_by_concept, self._rules_always = _index_rules(knowledge.rules)
+
+    def review(self, conversation: Conversation) -> Decision:
+        """The decision for the last message of the conversation."""
+        steps = self.review_steps(conversation)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                decision: Decision = done.value
+                return decision
+
+    def review_steps(self, conversation: Conversation) -> Generator[None, None, Decision]:
+        """`review` as a generator: yields between pieces of work of some milliseconds, returns the decision."""
+        readings: dict[int, TurnReading] = {}
+        for turn in turns_to_read(conversation.messages):
+            message = conversation.messages[turn]
+            # The assistant's "do you have ...?" is read as the patient would say it.
+            text = self.knowledge.context.mirrored(message.text) if message.role is Role.ASSISTANT else message.text
+            readings[turn] = yield from self._read_cached(text)
+        return self._decide(conversation, readings)
+
+    def _read_cached(self, text: str) -> Generator[None, None, TurnReading]:
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._cache_key).digest()
+        known = self._cache.get(digest)
+        if known is not None:
+            self._cache.move_to_end(digest)
+            return known
+        findings: list[Finding] = []
+        signs: list[Sign] = []
+        words = 0
+        for start, end in pieces(text):
+            piece = self._read(text[start:end], start)
+            findings += piece.findings
+            signs += piece.signs
+            words += piece.words
+            yield
+        reading = TurnReading(tuple(findings), tuple(signs), words)
+        self._cache[digest] = reading
+        if len(self._cache) > self._cache_messages:
+            self._cache.popitem(last=False)
+        return reading
+
+    def _read(self, text: str, offset: int) -> TurnReading:
+        """What one piece of text holds, at offsets of the whole text."""
+        knowledge = self.knowledge
+        tokens = tokenize(text)
+        found = knowledge.lexicon.find(tokens)
+        mentions = [m for m in found if m.entry.kind in ("concept", "hint")]
+        cues = [m for m in found if m.entry.kind == "cue"]
+        signs = knowledge.context.take_signs(tokens, cues, offset)
+        measured = knowledge.quantities.find(tokens)
+        if measured:
+            mentions.extend(Mention(Entry("quantity", m.quantity.kind), m.first, m.after) for m in measured)
+        findings: list[Finding] = []
+        quantities = iter(measured)
+        for mention, reading in zip(mentions, knowledge.context.read(tokens, mentions, cues), strict=True):
+            assertion = reading.assertion
+            start, end = tokens.starts[mention.first], tokens.ends[mention.after - 1]
+            if offset:
+                assertion = replace(assertion, cues=tuple(replace(c, start=c.start + offset, end=c.end + offset) for c in assertion.cues))
+            quantity = next(quantities).quantity if mention.entry.kind == "quantity" else None
+            findings.append(
+                Finding(mention.entry.name, 0, start + offset, end + offset, text[start:end], assertion, quantity, reading.person)
+            )
+        if knowledge.scorer is not None:
+            counting = [(m.entry.name, m.first) for m, f in zip(mentions, findings, strict=True) if f.assertion.counts]
+            scores, leans = knowledge.scorer.review(tokens.words, counting)
+            if not leans:
+                findings = [f for m, f in zip(mentions, findings, strict=True) if m.entry.kind != "hint"]
+            findings.extend(_scored(s, tokens, offset) for s in scores)
+        return TurnReading(tuple(findings), signs, sum(w[0].isalnum() for w in tokens.words))
+
+    def _decide(self, conversation: Conversation, readings: dict[int, TurnReading]) -> Decision:
+        knowledge = self.knowledge
+        messages = conversation.messages
+        standing = standing_findings(messages, readings, knowledge.policy.carry_turns, knowledge.context.lasts, knowledge.context.mirrored)
+        now = current_turns(messages)
+        held = self._held(standing)
+        hits = [h for h in held if not h.evidence or any(f.turn in now for f in h.evidence)]
+        reminder = False
+        if len(now) < len(readings) and messages:
+            earlier = [f for f in standing if f.turn not in now]
+            stood = {h.rule: h for h in self._held(earlier)} if earlier else {}
+            if any(h.disposition.urgency is Urgency.EMERGENCY for h in stood.values()):
+                hits, reminder = self._after_escalation(hits, held, stood, standing, readings, conversation, now)
+        shadow = tuple(h for h in hits if h.shadow)
+        return self._decision(conversation, tuple(h for h in hits if not h.shadow), shadow, tuple(standing), reminder)
+
+    def _held(self, findings: Sequence[Finding]) -> list[RuleHit]:
+        """The rules that hold over these findings, most serious first."""
+        index = FindingIndex(findings)
+        hits = []
+        for named in self._candidates(index):
+            evidence = holds(named.rule.when, index)
+            if evidence is not None:
+                hits.append(_hit(named, evidence))
+        hits.sort(key=lambda h: (h.disposition.seriousness, h.rule), reverse=True)
+        return hits
+
+    def _after_escalation(
+        self,
+        hits: list[RuleHit],
+        held: list[RuleHit],
+        stood: dict[str, RuleHit],
+        standing: Sequence[Finding],
+        readings: dict[int, TurnReading],
+        conversation: Conversation,
+        now: frozenset[int],
+    ) -> tuple[list[RuleHit], bool]:
+        """What an escalation of earlier turns means now: it goes on, or the patient has moved on and is reminded."""
+        messages = conversation.messages
+        if any(keeps_on(readings[turn], messages[turn].text) for turn in now if turn in readings and messages[turn].role is Role.USER):
+            kept = {h.rule for h in hits}
+            return sorted(
+                (*hits, *(h for h in held if h.rule not in kept)), key=lambda h: (h.disposition.seriousness, h.rule), reverse=True
+            ), False
+        fresh = {h.rule for h in self._held([f for f in standing if f.turn in now])}
+        # A rule that stood before and needs words of before is the old escalation, unless what is new makes it hold alone.
+        return [h for h in hits if h.rule not in stood or h.rule in fresh], True
+
+    def _candidates(self, index: FindingIndex) -> list[NamedRule]:
+        """The rules that could hold: those that need nothing, or something that was found."""
+        found = dict.fromkeys(self._rules_always)
+        for concept in index.every:
+            found.update(dict.fromkeys(self._rules_by_concept.get(concept, ())))
+        rules = self.knowledge.rules
+        return [rules[i] for i in sorted(found)]
+
+    def _decision(
+        self,
+        conversation: Conversation,
+        hits: tuple[RuleHit, ...],
+        shadow: tuple[RuleHit, ...],
+        findings: tuple[Finding, ...],
+        reminder: bool,
+    ) -> Decision:
+        knowledge = self.knowledge
+        language, country = conversation.language or "en", conversation.country
+        disposition, action, answer = Disposition(), Action.FORWARD, None
+        if hits:
+            first = hits[0]
+            disposition = first.disposition
+            tier = next(t for t, d in TIERS.items() if d == disposition)
+            policy = knowledge.policy.tiers[tier]
+            key = first.answer or policy.answer
+            action = knowledge.policy.answers.get(first.answer or "", policy.action)
+            if action is not Action.FORWARD and key:
+                answer = knowledge.answers.render(key, language, country)
+        if reminder and action is not Action.ANSWER:
+            action = Action.ANNOTATE
+            if answer is None and knowledge.answers.has("reminder"):
+                answer = knowledge.answers.render("reminder", language, country)
+        return Decision(
+            disposition=disposition,
+            topics=frozenset(t for h in hits for t in h.topics),
+            action=action,
+            hits=hits,
+            findings=tuple(f for f in findings if not knowledge.context.is_bare(f.text)),
+            answer=answer,
+            revision=knowledge.revision,
+            language=language,
+            country=country,
+            shadow_hits=shadow,
+            reminder=reminder,
+        )
+
+
+def _index_rules(rules: Sequence[NamedRule]) -> tuple[dict[str, list[int]], list[int]]:
+    """Running rules by the concepts of which each needs one, and those that need none."""
+    by_concept: dict[str, list[int]] = {}
+    always: list[int] = []
+    for i, named in enumerate(rules):
+        if named.rule.maturity in (Maturity.DRAFT, Maturity.RETIRED):
+            continue
+        needed = needed_concepts(named.rule.when)
+        if needed is None:
+            always.append(i)
+        for concept in needed or ():
+            by_concept.setdefault(concept, []).append(i)
+    return by_concept, always
+
+
+def _scored(score: Score, tokens: Tokens, offset: int) -> Finding:
+    """The scorer's voice as a finding: the sentences it read, and as cues the words that weighed most."""
+    start, end = tokens.starts[score.first], tokens.ends[score.after - 1]
+    cues = tuple(Cue("weight", tokens.text(t, t + 1), tokens.starts[t] + offset, tokens.ends[t] + offset) for t, _ in score.words)
+    return Finding(f"scored_{score.head}", 0, start + offset, end + offset, tokens.original[start:end], Assertion(cues=cues))
+
+
+def _hit(named: NamedRule, evidence: Sequence[Finding]) -> RuleHit:
+    rule = named.rule
+    unique = tuple(dict.fromkeys(evidence))
+    return RuleHit(
+        rule=named.id,
+        title=rule.title,
+        pack=named.pack,
+        disposition=TIERS[rule.tier],
+        topics=frozenset(rule.topics),
+        evidence=unique,
+        sources=tuple(s.name for s in rule.sources),
+        answer=rule.answer,
+        shadow=rule.maturity is Maturity.SHADOW,
+    )
+
+
+def pieces(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of at most PIECE_CHARS, cut after a sentence where there is one, else after a word, else anywhere."""
+    start, length = 0, len(text)
+    while length - start > PIECE_CHARS:
+        limit = start + PIECE_CHARS
+        for mark in _BREAKS:
+            cut = text.rfind(mark, start + PIECE_CHARS // 2, limit)
+            if cut >= 0:
+                end = cut + len(mark)
+                break
+        else:
+            end = limit
+        yield start, end
+        start = end
+    if start < length:
+        yield start, length

@@ -1,0 +1,68 @@
+"""What watches the exchanges of one app: the audit store, the metrics and the dashboard, as the settings want them.
+
+A part of `app.create_app` with a file of its own. It is itself a recorder: nothing it does can stop or delay an answer.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.routing import BaseRoute, Route
+
+from guardrail.audit.record import ExchangeRecord
+from guardrail.audit.store import AuditStore
+from guardrail.config import Settings
+from guardrail.dashboard.access import Access, Role, User
+from guardrail.dashboard.pages import Dashboard, Reader
+from guardrail.engine.knowledge import Knowledge
+from guardrail.metrics import Metrics
+
+Reload = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
+
+
+class Monitoring:
+    """Takes every finished exchange. `open_dashboard` lets this machine in without a password: for `guardrail demo` only."""
+
+    def __init__(self, settings: Settings, *, open_dashboard: bool = False) -> None:
+        self._settings = settings
+        self._open_dashboard = open_dashboard
+        self._store: AuditStore | None = None
+        self._metrics: Metrics | None = None
+        self._reader: Reader | None = None
+
+    def start(self, knowledge: Callable[[], Knowledge], parts: Callable[[], Mapping[str, bool]], reload: Reload) -> list[BaseRoute]:
+        """Open the store and give the routes of metrics and dashboard. `parts` is everything that readiness tells."""
+        settings = self._settings
+        self._metrics = Metrics(knowledge, parts)
+        routes: list[BaseRoute] = [Route("/-/metrics", self._metrics.page)]
+        if settings.audit is None:
+            return routes
+        # Without a key of the operator's, pseudonyms hold as long as the process: better than ones that can be looked up.
+        key = settings.audit_key.get_secret_value().encode() if settings.audit_key else os.urandom(32)
+        self._store = AuditStore(settings.audit, settings.audit_text, key)
+        if settings.dashboard:
+            self._reader = Reader(settings.audit)
+            users = {n: User(n, Role[u.role.upper()], u.password.get_secret_value()) for n, u in settings.dashboard_users.items()}
+            access = Access(users, open_access=self._open_dashboard)
+            routes += Dashboard(self._reader, knowledge, parts, access, reload).routes()
+        return routes
+
+    def record(self, record: ExchangeRecord) -> None:
+        if self._store is not None:
+            self._store.record(record)
+        if self._metrics is not None:
+            self._metrics.record(record)
+
+    def parts(self) -> dict[str, bool]:
+        """By name, what works."""
+        return {} if self._store is None else {"audit": self._store.healthy}
+
+    async def close(self) -> None:
+        """Write what is queued, then let go of the store."""
+        if self._store is not None:
+            await asyncio.to_thread(self._store.close)
+        if self._reader is not None:
+            self._reader.close()
+        if self._metrics is not None:
+            self._metrics.close()

@@ -1,0 +1,37 @@
+"""The scorer's trained weights from `rules/scorer/weights.npz` (made by `training/train_scorer.py`)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from guardrail.engine.scorer import HEADS, Scorer, Vocabulary, Weights
+from guardrail.errors import Problem
+
+ARRAYS = frozenset({"words", "classes", "own", "groups", "pairs", "concepts", "concept_weights", "bias", "thresholds", "heads"})
+
+
+def read_scorer(path: Path, name: str, problems: list[Problem]) -> Scorer | None:
+    """The scorer, or None with a problem when the file is not what this version understands."""
+    remedy = "train it again with training/train_scorer.py, or remove the file to run on rules alone"
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {key: data[key] for key in data.files}
+    except (OSError, ValueError) as error:
+        problems.append(Problem(name, 1, 1, f"cannot be read: {error}", remedy))
+        return None
+    if set(arrays) != ARRAYS or tuple(arrays["heads"]) != HEADS:
+        problems.append(Problem(name, 1, 1, "was made by another version", remedy))
+        return None
+    words = arrays["words"].tolist()
+    classes = np.concatenate([np.zeros((1, 2), dtype=np.uint64), arrays["classes"].astype(np.uint64)])
+    views = np.stack([np.arange(len(words) + 1, dtype=np.uint64), classes[:, 0], classes[:, 1]])
+    concept_weights = arrays["concept_weights"].astype(np.float32)
+    weights = Weights(
+        own=arrays["own"].astype(np.float32),
+        groups=arrays["groups"].astype(np.float32),
+        pairs=arrays["pairs"].astype(np.float32),
+        concepts={c: concept_weights[i] for i, c in enumerate(arrays["concepts"].tolist())},
+        bias=arrays["bias"],
+        thresholds=arrays["thresholds"],
+    )
+    return Scorer(Vocabulary({w: i for i, w in enumerate(words, 1)}, views), weights)

@@ -1,0 +1,141 @@
+"""`guardrail audit`: verify, export, purge, and what they exit with."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from guardrail.audit.record import ExchangeRecord, Outcome
+from guardrail.audit.store import AuditStore, open_database
+from guardrail.cli import main
+from guardrail.dashboard.access import is_password
+from guardrail.engine.guard import Guard
+from guardrail.engine.model import Conversation, Message, Role
+
+
+@pytest.fixture
+def url(tmp_path: Path, small_guard: Guard) -> str:
+    url = f"sqlite:///{tmp_path}/audit.db"
+    store = AuditStore(url)
+    for number in range(4):
+        decision = small_guard.review(Conversation((Message(Role.USER, "I have chest pain"),)))
+        record = ExchangeRecord(f"id{number}", 1_700_000_000.0 + number, "chat_completions", Outcome.ANSWERED, decision, tenant="=clinic()")
+        store.record(record)
+    store.close()
+    return url
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["audit", *arguments])
+
+
+def damage(url: str, sql: str) -> None:
+    database = open_database(url)
+    database.write([(sql, [()])])
+    database.close()
+
+
+def test_a_whole_record_verifies(url: str) -> None:
+    result = run("verify", "--audit", url)
+
+    assert (result.exit_code, result.output) == (0, "4 entries of 1 writers, 0 erased, 0 problems\n")
+
+
+def test_an_edit_is_found(url: str) -> None:
+    damage(url, "UPDATE entries SET body = replace(CAST(body AS TEXT), 'answered', 'forwarded') WHERE seq = 2")
+
+    result = run("verify", "--audit", url)
+
+    assert result.exit_code == 1
+    assert "entry 2 (id1): was changed" in result.output
+
+
+def test_heads_that_were_kept_show_a_record_cut_short(url: str, tmp_path: Path) -> None:
+    heads = str(tmp_path / "heads.json")
+    assert run("verify", "--audit", url, "--heads", heads).exit_code == 0
+    damage(url, "DELETE FROM entries WHERE seq > 2")
+    before = Path(heads).read_bytes()
+
+    assert run("verify", "--audit", url).exit_code == 0
+    result = run("verify", "--audit", url, "--heads", heads)
+
+    assert result.exit_code == 1
+    assert "ends at 2, but reached 4 before" in result.output
+    assert Path(heads).read_bytes() == before  # what accuses is not overwritten
+
+
+def test_a_broken_file_of_heads_is_named(url: str, tmp_path: Path) -> None:
+    (tmp_path / "heads.json").write_text("[1]")
+
+    result = run("verify", "--audit", url, "--heads", str(tmp_path / "heads.json"))
+
+    assert result.exit_code == 2
+    assert "heads.json is not a file of heads" in result.output
+
+
+def test_export_writes_every_exchange_with_its_place_in_the_chain(url: str) -> None:
+    lines = [json.loads(line) for line in run("export", "--audit", url).output.splitlines()]
+
+    assert [(line["seq"], line["id"]) for line in lines] == [(1, "id0"), (2, "id1"), (3, "id2"), (4, "id3")]
+    assert lines[1]["before"] == lines[0]["hash"]
+    assert lines[0]["entry"]["decision"]["urgency"] == "emergency"
+
+
+def test_export_to_csv_holds_no_formula(url: str, tmp_path: Path) -> None:
+    result = run("export", "--audit", url, "--format", "csv", "--output", str(tmp_path / "out.csv"))
+
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
+    assert (result.exit_code, len(rows)) == (0, 4)
+    assert rows[0]["time"] == "2023-11-14T22:13:20Z"
+    assert (rows[0]["urgency"], rows[0]["rules"]) == ("emergency", "chest_pain")
+    assert rows[0]["tenant"] == "'=clinic()"
+
+
+def test_purge_erases_what_is_old_and_the_record_still_verifies(url: str) -> None:
+    assert run("purge", "--audit", url, "--older-than", "30").output == "4 exchanges erased\n"
+
+    assert run("verify", "--audit", url).output == "4 entries of 1 writers, 4 erased, 0 problems\n"
+    assert [json.loads(line)["entry"] for line in run("export", "--audit", url).output.splitlines()] == [None] * 4
+    assert run("purge", "--audit", url, "--older-than", "30").output == "0 exchanges erased\n"
+
+
+@pytest.mark.parametrize("command", [("verify",), ("export",), ("purge", "--older-than", "1")])
+def test_a_record_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = run(*command, "--audit", f"sqlite:///{tmp_path}/none.db")
+
+    assert result.exit_code == 2
+    assert "there is no record at" in result.output
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("verify",), ("export", "--audit", "sqlite:///x", "--format", "xml"), ("purge", "--audit", "sqlite:///x")]
+)
+def test_wrong_usage(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_a_store_of_an_unknown_kind_says_what_to_write() -> None:
+    result = run("verify", "--audit", "mysql://root@x/y")
+
+    assert result.exit_code == 2
+    assert "sqlite:///path or postgresql://" in result.output
+
+
+def test_a_file_that_is_no_store_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("these are notes, not a store\n" * 100)
+
+    result = run("verify", "--audit", f"sqlite:///{tmp_path}/notes.db")
+
+    assert result.exit_code == 2
+    assert "not a database" in result.output
+
+
+def test_a_password_becomes_what_the_settings_hold() -> None:
+    result = CliRunner().invoke(main, ["password", "--password", "a long enough one"])
+
+    assert is_password("a long enough one", result.output.strip())
+    assert CliRunner().invoke(main, ["password", "--password", "short"]).exit_code == 2
