@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from guardrail.engine.languages import ENGLISH
 from guardrail.engine.model import Assertion, Cue, Finding, Message, Polarity, Role, Subject, Time
 
 SignKind = Literal["affirmed", "denied", "picked", "corrected", "handled", "story", "continued", "moved_on", "offer", "how_old"]
@@ -113,6 +114,7 @@ class TurnReading:
     findings: tuple[Finding, ...] = ()
     signs: tuple[Sign, ...] = ()
     words: int = 0
+    language: str = ENGLISH
 
     def has(self, *kinds: SignKind) -> bool:
         return any(s.kind in kinds for s in self.signs)

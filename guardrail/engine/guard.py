@@ -5,12 +5,13 @@ pieces; `review_steps` yields between them, so that a server can look at its clo
 """
 
 from collections import OrderedDict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
 from guardrail.engine.conversation import Sign, TurnReading, current_turns, keeps_on, standing_findings, turns_to_read
 from guardrail.engine.knowledge import Knowledge, NamedRule
+from guardrail.engine.languages import ENGLISH
 from guardrail.engine.lexicon import Entry, Mention
 from guardrail.engine.model import (
     TIERS,
@@ -22,6 +23,7 @@ from guardrail.engine.model import (
     Disposition,
     Finding,
     Maturity,
+    Message,
     Role,
     RuleHit,
     Urgency,
@@ -76,14 +78,15 @@ class Guard:
             return known
         findings: list[Finding] = []
         signs: list[Sign] = []
-        words = 0
+        words, language = 0, ENGLISH
         for start, end in pieces(text):
             piece = self._read(text[start:end], start)
             findings += piece.findings
             signs += piece.signs
             words += piece.words
+            language = piece.language if start == 0 else language
             yield
-        reading = TurnReading(tuple(findings), tuple(signs), words)
+        reading = TurnReading(tuple(findings), tuple(signs), words, language)
         self._cache[digest] = reading
         if len(self._cache) > self._cache_messages:
             self._cache.popitem(last=False)
@@ -93,6 +96,9 @@ class Guard:
         """What one piece of text holds, at offsets of the whole text."""
         knowledge = self.knowledge
         tokens = tokenize(text)
+        language = knowledge.languages.of(tokens.words)
+        if language != ENGLISH:
+            tokens = knowledge.languages.in_english(tokens, language)
         found = knowledge.lexicon.find(tokens)
         mentions = [m for m in found if m.entry.kind in ("concept", "hint")]
         cues = [m for m in found if m.entry.kind == "cue"]
@@ -117,7 +123,7 @@ class Guard:
             if not leans:
                 findings = [f for m, f in zip(mentions, findings, strict=True) if m.entry.kind != "hint"]
             findings.extend(_scored(s, tokens, offset) for s in scores)
-        return TurnReading(tuple(findings), signs, sum(w[0].isalnum() for w in tokens.words))
+        return TurnReading(tuple(findings), signs, sum(w[0].isalnum() for w in tokens.words), language)
 
     def _decide(self, conversation: Conversation, readings: dict[int, TurnReading]) -> Decision:
         knowledge = self.knowledge
@@ -133,7 +139,8 @@ class Guard:
             if any(h.disposition.urgency is Urgency.EMERGENCY for h in stood.values()):
                 hits, reminder = self._after_escalation(hits, held, stood, standing, readings, conversation, now)
         shadow = tuple(h for h in hits if h.shadow)
-        return self._decision(conversation, tuple(h for h in hits if not h.shadow), shadow, tuple(standing), reminder)
+        language = conversation.language or _language_of(messages, readings)
+        return self._decision(conversation, language, tuple(h for h in hits if not h.shadow), shadow, tuple(standing), reminder)
 
     def _held(self, findings: Sequence[Finding]) -> list[RuleHit]:
         """The rules that hold over these findings, most serious first."""
@@ -178,13 +185,14 @@ class Guard:
     def _decision(
         self,
         conversation: Conversation,
+        language: str,
         hits: tuple[RuleHit, ...],
         shadow: tuple[RuleHit, ...],
         findings: tuple[Finding, ...],
         reminder: bool,
     ) -> Decision:
         knowledge = self.knowledge
-        language, country = conversation.language or "en", conversation.country
+        country = conversation.country
         disposition, action, answer = Disposition(), Action.FORWARD, None
         if hits:
             first = hits[0]
@@ -227,6 +235,12 @@ def _index_rules(rules: Sequence[NamedRule]) -> tuple[dict[str, list[int]], list
         for concept in needed or ():
             by_concept.setdefault(concept, []).append(i)
     return by_concept, always
+
+
+def _language_of(messages: Sequence[Message], readings: Mapping[int, TurnReading]) -> str:
+    """The language the patient writes: that of the longest of the last messages, since "ok" is every language's."""
+    read = [readings[i] for i, m in enumerate(messages) if m.role is Role.USER and i in readings]
+    return max(read[-3:], key=lambda r: r.words).language if read else ENGLISH
 
 
 def _scored(score: Score, tokens: Tokens, offset: int) -> Finding:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from guardrail.engine.answers import Answers
 from guardrail.engine.context import Context
+from guardrail.engine.languages import Languages
 from guardrail.engine.lexicon import Lexicon
 from guardrail.engine.model import Action, Tier
 from guardrail.engine.quantities import Quantities
@@ -65,5 +66,6 @@ class Knowledge:
     persons: Mapping[str, str] = field(default_factory=dict)
     packs: tuple[PackInfo, ...] = ()
     scorer: Scorer | None = None
+    languages: Languages = field(default_factory=Languages)
     quantities: Quantities = field(default_factory=Quantities)
     replies: Replies | None = None

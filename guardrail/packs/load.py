@@ -17,8 +17,10 @@ from guardrail.engine.answers import Answers, Country, LanguageTexts
 from guardrail.engine.context import Age, Context, CueKind, CueRule, Direction, Vocabulary, WordKind
 from guardrail.engine.conversation import SignKind
 from guardrail.engine.knowledge import Knowledge, NamedRule, PackInfo, Policy
+from guardrail.engine.languages import Glossary, Languages
 from guardrail.engine.lexicon import Entry, LexiconBuilder, PhraseError, inflect
 from guardrail.engine.model import Maturity
+from guardrail.engine.normalize import tokenize
 from guardrail.engine.quantities import UNITS, Quantities
 from guardrail.engine.rules import Frozen, Rule, named_findings
 from guardrail.errors import PackError, Problem
@@ -188,6 +190,7 @@ def _load(folder: Path) -> Loaded:
         if not is_reply_pack(manifest):
             _pack(state, manifest.parent, concepts, rules, cases, packs)
     known_words = _known_words(folder)
+    glossaries = _glossaries(state)
     lexicon_builder = LexiconBuilder(lists, number_words, known_words)
     for name, (concept, source, _) in concepts.items():
         for path, phrase in concept.all_phrases():
@@ -218,6 +221,7 @@ def _load(folder: Path) -> Loaded:
         concepts={name: concept.title for name, (concept, _, _) in concepts.items()},
         packs=tuple(packs),
         scorer=scorer,
+        languages=Languages(glossaries, known_words),
         quantities=Quantities(number_words, units),
         replies=replies.replies,
     )
@@ -321,6 +325,27 @@ def _languages(
             Problem("rules/languages/en/answers.yaml", 1, 1, "is missing", "English texts are the fallback of all others")
         )
     return texts, cues, number_words, units
+
+
+def _glossaries(state: _Load) -> dict[str, Glossary]:
+    """`languages/*/glossary.tsv`: a word or short phrase, a tab, its English; lines that begin with # are remarks."""
+    out: dict[str, Glossary] = {}
+    for path in sorted((state.folder / "languages").glob("*/glossary.tsv")):
+        content = path.read_bytes()
+        state.hash.update(content)  # type: ignore[attr-defined]  # hashlib's type is private
+        name = path.relative_to(state.folder.parent).as_posix()
+        entries: dict[tuple[str, ...], tuple[str, ...]] = {}
+        for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            word, tab, english = line.partition("\t")
+            words, meaning = tuple(tokenize(word).words), tuple(tokenize(english).words)
+            if not tab or not words or not meaning:
+                state.problems.append(Problem(name, number, 1, f'"{line}" is no entry', "write the word, a tab, its English"))
+            else:
+                entries.setdefault(words, meaning)
+        out[path.parent.name] = entries
+    return out
 
 
 def _one_file(state: _Load, path: Path, shape: type[T]) -> T | None:
