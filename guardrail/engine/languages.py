@@ -46,12 +46,9 @@ class Languages:
         i, count = 0, len(words)
         while i < count:
             entries = glossary.get(words[i]) or glossary.get(_after_elision(words[i]), ())
-            for rest, english in entries:
-                after = i + 1 + len(rest)
-                if tuple(words[i + 1 : after]) == rest:
-                    break
-            else:
-                after, english = i + 1, (words[i],)
+            here = (e for e in entries if tuple(words[i + 1 : i + 1 + len(e[0])]) == e[0])
+            rest, english = next(here, ((), (words[i],)))
+            after = i + 1 + len(rest)
             out[0].extend(english)
             out[1].extend([starts[i]] * len(english))
             out[2].extend([ends[after - 1]] * len(english))
