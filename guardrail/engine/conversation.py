@@ -15,6 +15,7 @@ from typing import Literal
 
 from guardrail.engine.languages import ENGLISH
 from guardrail.engine.model import Assertion, Cue, Finding, Message, Polarity, Role, Subject, Time
+from guardrail.engine.normalize import STOPS
 
 SignKind = Literal["affirmed", "denied", "picked", "corrected", "handled", "story", "continued", "moved_on", "offer", "how_old"]
 """What a turn does in the conversation, told by its words (`cues.yaml`)."""
@@ -28,6 +29,7 @@ _ANSWER_WORDS_SHORT = 12  # in a short one it does: "late by 9 days, spotting, y
 _SHORT_ANSWER = 15
 _SHORT_WORDS = 9  # "38.6. five weeks": an answer in passing
 _SHORT_FOLLOW_UP = 4  # words that cannot open a new topic ("and now what?")
+_TOGETHER_TURNS = 4  # messages of the patient that are read as one
 _ITEM = re.compile(r"[,;:?]|\bor\b|\band\b|\boder\b|\bou\b|\bo\b|\by\b|\bund\b|\bet\b", re.IGNORECASE)
 _QUESTION = re.compile(r"[^.!?\n]*\?")
 _WORD = re.compile(r"\w+(?:'\w+)?")
@@ -115,6 +117,12 @@ class TurnReading:
     signs: tuple[Sign, ...] = ()
     words: int = 0
     language: str = ENGLISH
+    hints: tuple[Finding, ...] = ()
+    """What is put too loosely to count, in a text that does not lean towards danger by itself."""
+    tokens: tuple[str, ...] = ()
+    """The words as the scorer read them, of a message short enough to be one of several that only together say it."""
+    counting: tuple[tuple[str, int], ...] = ()
+    """The concepts that count, each with its token."""
 
     def has(self, *kinds: SignKind) -> bool:
         return any(s.kind in kinds for s in self.signs)
@@ -168,6 +176,50 @@ def standing_findings(
         own += _ages(messages, readings, turn, reading, standing)
         standing += own if turn in fresh else [f for f in own if lasts(f.concept)]
     return standing
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The last messages of the patient as one text: what is dangerous may be told in pieces, or by a yes."""
+
+    words: list[str]
+    counting: list[tuple[str, int]]
+    since: int
+    """The first token of what is to be decided now."""
+    turns: tuple[int, ...]
+
+
+def together(messages: Sequence[Message], readings: Mapping[int, TurnReading], now: frozenset[int]) -> Together | None:
+    """The patient's last messages, with the questions that were answered by a yes; None when there is nothing to put together."""
+    users = [i for i, m in enumerate(messages) if m.role is Role.USER and i in readings][-_TOGETHER_TURNS:]
+    for place in range(len(users) - 1, -1, -1):
+        reading = readings[users[place]]
+        if not reading.tokens or reading.has("handled", "story", "moved_on", "corrected"):
+            users = users[place + 1 :] if not reading.tokens or reading.has("handled", "story") else users[place:]
+            break
+    words: list[str] = []
+    counting: list[tuple[str, int]] = []
+    since, turns = -1, []
+    for turn in users:
+        asked = _question_before(messages, turn)
+        reading = readings[turn]
+        answered = [readings[asked]] if asked is not None and asked in readings and _says_yes(reading) else []
+        if turn in now and since < 0:
+            since = len(words)
+        for part in (*answered, reading):
+            counting += [(concept, token + len(words)) for concept, token in part.counting]
+            words += part.tokens
+            if part.tokens and part.tokens[-1] not in STOPS:
+                words.append(".")
+        turns.append(turn)
+    if since < 0 or (len(turns) < 2 and since == 0 and not any(_says_yes(readings[t]) for t in turns)):
+        return None
+    return Together(words, counting, since, tuple(turns))
+
+
+def _says_yes(reading: TurnReading) -> bool:
+    affirmed, denied = reading.first("affirmed", "picked"), reading.first("denied")
+    return affirmed is not None and affirmed.word < _ANSWER_WORDS and (denied is None or affirmed.word < denied.word)
 
 
 def current_turns(messages: Sequence[Message]) -> frozenset[int]:

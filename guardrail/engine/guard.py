@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
-from guardrail.engine.conversation import Sign, TurnReading, current_turns, keeps_on, standing_findings, turns_to_read
+from guardrail.engine.conversation import Sign, TurnReading, current_turns, keeps_on, standing_findings, together, turns_to_read
 from guardrail.engine.knowledge import Knowledge, NamedRule
 from guardrail.engine.languages import ENGLISH
 from guardrail.engine.lexicon import Entry, Mention
@@ -34,6 +34,7 @@ from guardrail.engine.scorer import Score
 
 # A piece takes about 5 ms to read: short enough for a server's loop, long enough that ordinary messages are one piece.
 PIECE_CHARS = 4000
+SHORT_MESSAGE = 80  # tokens; longer ones say by themselves what they mean, and need not be kept to be read with others
 _BREAKS = ("\n", ". ", "! ", "? ", "; ", " ")
 
 
@@ -86,7 +87,7 @@ class Guard:
             words += piece.words
             language = piece.language if start == 0 else language
             yield
-        reading = TurnReading(tuple(findings), tuple(signs), words, language)
+        reading = piece if len(text) <= PIECE_CHARS and text else TurnReading(tuple(findings), tuple(signs), words, language)
         self._cache[digest] = reading
         if len(self._cache) > self._cache_messages:
             self._cache.popitem(last=False)
@@ -107,6 +108,8 @@ class Guard:
         if measured:
             mentions.extend(Mention(Entry("quantity", m.quantity.kind), m.first, m.after) for m in measured)
         findings: list[Finding] = []
+        hints: list[Finding] = []
+        counting: list[tuple[str, int]] = []
         quantities = iter(measured)
         for mention, reading in zip(mentions, knowledge.context.read(tokens, mentions, cues), strict=True):
             assertion = reading.assertion
@@ -121,26 +124,62 @@ class Guard:
             counting = [(m.entry.name, m.first) for m, f in zip(mentions, findings, strict=True) if f.assertion.counts]
             scores, leans = knowledge.scorer.review(tokens.words, counting)
             if not leans:
+                hints = [f for m, f in zip(mentions, findings, strict=True) if m.entry.kind == "hint"]
                 findings = [f for m, f in zip(mentions, findings, strict=True) if m.entry.kind != "hint"]
             findings.extend(_scored(s, tokens, offset) for s in scores)
-        return TurnReading(tuple(findings), signs, sum(w[0].isalnum() for w in tokens.words), language)
+        words = sum(w[0].isalnum() for w in tokens.words)
+        short = len(tokens) <= SHORT_MESSAGE
+        return TurnReading(
+            tuple(findings),
+            signs,
+            words,
+            language,
+            tuple(hints),
+            tuple(tokens.words) if short else (),
+            tuple(counting) if short else (),
+        )
 
     def _decide(self, conversation: Conversation, readings: dict[int, TurnReading]) -> Decision:
         knowledge = self.knowledge
         messages = conversation.messages
-        standing = standing_findings(messages, readings, knowledge.policy.carry_turns, knowledge.context.lasts, knowledge.context.mirrored)
         now = current_turns(messages)
+        told, readings = self._told_together(messages, readings, now)
+        standing = standing_findings(messages, readings, knowledge.policy.carry_turns, knowledge.context.lasts, knowledge.context.mirrored)
+        earlier = [f for f in standing if f.turn not in now]
+        stood = {h.rule: h for h in self._held(earlier)} if earlier else {}
+        escalated = any(h.disposition.urgency is Urgency.EMERGENCY for h in stood.values())
+        if not escalated:
+            standing += told  # what was escalated already does not become new by being told on
         held = self._held(standing)
         hits = [h for h in held if not h.evidence or any(f.turn in now for f in h.evidence)]
         reminder = False
-        if len(now) < len(readings) and messages:
-            earlier = [f for f in standing if f.turn not in now]
-            stood = {h.rule: h for h in self._held(earlier)} if earlier else {}
-            if any(h.disposition.urgency is Urgency.EMERGENCY for h in stood.values()):
-                hits, reminder = self._after_escalation(hits, held, stood, standing, readings, conversation, now)
+        if escalated:
+            hits, reminder = self._after_escalation(hits, held, stood, standing, readings, conversation, now)
         shadow = tuple(h for h in hits if h.shadow)
         language = conversation.language or _language_of(messages, readings)
         return self._decision(conversation, language, tuple(h for h in hits if not h.shadow), shadow, tuple(standing), reminder)
+
+    def _told_together(
+        self, messages: Sequence[Message], readings: dict[int, TurnReading], now: frozenset[int]
+    ) -> tuple[list[Finding], dict[int, TurnReading]]:
+        """What the second reader finds in the last messages read as one; and the readings, with their hints where these lean."""
+        scorer = self.knowledge.scorer
+        joined = together(messages, readings, now) if scorer is not None else None
+        if scorer is None or joined is None:
+            return [], readings
+        scores, leans = scorer.review(joined.words, joined.counting, joined.since)
+        if leans:
+            readings = dict(readings)
+            for turn in joined.turns:
+                reading = readings[turn]
+                readings[turn] = replace(reading, findings=reading.findings + reading.hints, hints=())
+        last = joined.turns[-1]
+        text = messages[last].text
+        told = []
+        for score in scores:
+            cues = tuple(Cue("weight", joined.words[t], 0, len(text)) for t, _ in score.words)
+            told.append(Finding(f"scored_{score.head}", last, 0, len(text), text, Assertion(cues=cues)))
+        return told, readings
 
     def _held(self, findings: Sequence[Finding]) -> list[RuleHit]:
         """The rules that hold over these findings, most serious first."""

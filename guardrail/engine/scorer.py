@@ -183,11 +183,17 @@ class Scorer:
         best: NDArray[np.float64] = self._windows(words, concepts).values.max(axis=0) - self._weights.thresholds
         return best
 
-    def review(self, words: Sequence[str], concepts: Sequence[tuple[str, int]] = ()) -> tuple[list[Score], bool]:
-        """The heads that are over their thresholds, with their evidence; and whether the text leans towards danger at all."""
+    def review(self, words: Sequence[str], concepts: Sequence[tuple[str, int]] = (), since: int = 0) -> tuple[list[Score], bool]:
+        """The heads that are over their thresholds, with their evidence; and whether the text leans towards danger at all.
+
+        With `since`, only what the tokens from there on have a part in.
+        """
         if not words:
             return [], False
         scored = self._windows(words, concepts)
+        if since:
+            first = scored.sentences[since]
+            scored.values[[end <= first for _, end in scored.spans]] = -np.inf
         over = scored.values.max(axis=0) - self._weights.thresholds
         leans = bool((over[:MEDICATION] > -LEAN).any())
         return [self._score(int(head), scored) for head in np.flatnonzero(over > 0)], leans
