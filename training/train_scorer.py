@@ -9,17 +9,21 @@ Needs scikit-learn; takes about two minutes.
 import argparse
 import json
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from scipy.sparse import csr_matrix, diags
 from sklearn.linear_model import LogisticRegression
 
+from guardrail.check import read_item
+from guardrail.engine.conversation import current_turns, together
 from guardrail.engine.guard import Guard
-from guardrail.engine.model import Conversation, Decision, Message, Role, Topic, Urgency
-from guardrail.engine.normalize import Tokens, tokenize
+from guardrail.engine.languages import ENGLISH
+from guardrail.engine.model import Conversation, Decision, Topic, Urgency
+from guardrail.engine.normalize import tokenize
 from guardrail.engine.scorer import (
     GROUP_MASK,
     HEADS,
@@ -35,6 +39,7 @@ from guardrail.engine.scorer import (
 )
 from guardrail.packs.load import load, shipped_rules
 
+T = TypeVar("T")
 HERE = Path(__file__).parent
 # Share of quiet messages each head may raise on its own, chosen so that all rules together stay within the targets of
 # docs/accuracy.md.
@@ -56,17 +61,18 @@ class Row:
 
 
 def rows_of(folder: Path, source: str, guard: Guard) -> list[Row]:
-    """The English single messages of a folder, with the concepts the packs find in them."""
+    """The messages of a folder, with the concepts the packs find in them; conversations as the guard puts them together."""
     rows = []
     for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
-            text = record.get("text")
-            if "triage" not in record or text is None or not str(record.get("lang", "en")).startswith("en"):
+            if "triage" not in record:
                 continue
-            tokens = tokenize(text)
-            decision = guard.review(Conversation((Message(Role.USER, text),)))
-            concepts, at = counting_concepts(decision, tokens)
+            conversation, _ = read_item({key: record[key] for key in ("text", "messages") if record.get(key) is not None})
+            decision = guard.review(conversation)
+            words, concepts, at = as_scored(conversation, guard, decision)
+            if not words:
+                continue
             by_rules = (
                 decision.urgency is Urgency.EMERGENCY,
                 decision.urgency >= Urgency.URGENT,
@@ -76,15 +82,36 @@ def rows_of(folder: Path, source: str, guard: Guard) -> list[Row]:
             calm = record["triage"] in ("routine", "none")
             labels = (record["triage"] == "emergency", not calm, bool(record["crisis"]), bool(record["medication"]))
             quiet = (calm, calm, not record["crisis"], not record["medication"])
-            rows.append(Row(tokens.words, concepts, at, by_rules, labels, quiet, source))
+            kind = "turns" if "messages" in record else str(record.get("lang", "en")).split("-")[0]
+            rows.append(Row(words, concepts, at, by_rules, labels, quiet, source if kind == "en" else f"{source}:{kind}"))
     return rows
 
 
-def counting_concepts(decision: Decision, tokens: Tokens) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The concepts of a message that count, and the token each begins at."""
-    counting = [f for f in decision.findings if f.assertion.counts]
+def as_scored(conversation: Conversation, guard: Guard, decision: Decision) -> tuple[Sequence[str], tuple[str, ...], tuple[int, ...]]:
+    """The words the second reader reads of a conversation, and the concepts that count with the token each begins at."""
+    messages = conversation.messages
+    last = messages[-1]
+    if len(messages) > 1:
+        joined = together(messages, finished(guard.readings(conversation)), current_turns(messages))
+        if joined is not None:
+            return joined.words, tuple(c for c, _ in joined.counting), tuple(t for _, t in joined.counting)
+    tokens = tokenize(last.text)
+    languages = guard.knowledge.languages
+    if (language := languages.of(tokens.words)) != ENGLISH:
+        tokens = languages.in_english(tokens, language)
+    counting = [f for f in decision.findings if f.assertion.counts and f.turn == len(messages) - 1]
     starts = list(tokens.starts)
-    return tuple(f.concept for f in counting), tuple(bisect_right(starts, f.start) - 1 for f in counting)
+    return tokens.words, tuple(f.concept for f in counting), tuple(bisect_right(starts, f.start) - 1 for f in counting)
+
+
+def finished(steps: Generator[None, None, T]) -> T:
+    """What a generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
 
 
 def vocabulary() -> Vocabulary:

@@ -63,13 +63,18 @@ class Guard:
 
     def review_steps(self, conversation: Conversation) -> Generator[None, None, Decision]:
         """`review` as a generator: yields between pieces of work of some milliseconds, returns the decision."""
+        readings = yield from self.readings(conversation)
+        return self._decide(conversation, readings)
+
+    def readings(self, conversation: Conversation) -> Generator[None, None, dict[int, TurnReading]]:
+        """What each message that matters holds, read alone; yields as `review_steps` does."""
         readings: dict[int, TurnReading] = {}
         for turn in turns_to_read(conversation.messages):
             message = conversation.messages[turn]
             # The assistant's "do you have ...?" is read as the patient would say it.
             text = self.knowledge.context.mirrored(message.text) if message.role is Role.ASSISTANT else message.text
             readings[turn] = yield from self._read_cached(text)
-        return self._decide(conversation, readings)
+        return readings
 
     def _read_cached(self, text: str) -> Generator[None, None, TurnReading]:
         digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._cache_key).digest()
@@ -109,7 +114,6 @@ class Guard:
             mentions.extend(Mention(Entry("quantity", m.quantity.kind), m.first, m.after) for m in measured)
         findings: list[Finding] = []
         hints: list[Finding] = []
-        counting: list[tuple[str, int]] = []
         quantities = iter(measured)
         for mention, reading in zip(mentions, knowledge.context.read(tokens, mentions, cues), strict=True):
             assertion = reading.assertion
@@ -120,8 +124,8 @@ class Guard:
             findings.append(
                 Finding(mention.entry.name, 0, start + offset, end + offset, text[start:end], assertion, quantity, reading.person)
             )
+        counting = [(m.entry.name, m.first) for m, f in zip(mentions, findings, strict=True) if f.assertion.counts]
         if knowledge.scorer is not None:
-            counting = [(m.entry.name, m.first) for m, f in zip(mentions, findings, strict=True) if f.assertion.counts]
             scores, leans = knowledge.scorer.review(tokens.words, counting)
             if not leans:
                 hints = [f for m, f in zip(mentions, findings, strict=True) if m.entry.kind == "hint"]
