@@ -6,7 +6,7 @@ COPY rules rules
 RUN python -m venv /opt/guardrail && /opt/guardrail/bin/pip install --no-cache-dir ".[postgres]"
 
 FROM python:3.13-slim
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/guardrail guardrail
+RUN useradd --uid 10001 --create-home --home-dir /var/lib/guardrail guardrail
 COPY --from=build /opt/guardrail /opt/guardrail
 ENV PATH=/opt/guardrail/bin:$PATH PYTHONUNBUFFERED=1
 USER guardrail
