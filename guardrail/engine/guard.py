@@ -6,7 +6,7 @@ pieces; `review_steps` yields between them, so that a server can look at its clo
 
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from guardrail.engine.conversation import Sign, TurnReading, current_turns, keeps_on, standing_findings, together, turns_to_read
@@ -29,7 +29,7 @@ from guardrail.engine.model import (
     Urgency,
 )
 from guardrail.engine.normalize import Tokens, tokenize
-from guardrail.engine.rules import FindingIndex, holds, needed_concepts
+from guardrail.engine.rules import FindingIndex, Test, compile_condition, needed_names
 from guardrail.engine.scorer import Score
 
 # A piece takes about 5 ms to read: short enough for a server's loop, long enough that ordinary messages are one piece.
@@ -49,7 +49,7 @@ class Guard:
         self._cache: OrderedDict[bytes, TurnReading] = OrderedDict()
         self._cache_messages = cache_messages
         self._cache_key = cache_key
-        self._rules_by_concept, self._rules_always = _index_rules(knowledge.rules)
+        self._rules, self._always = _index_rules(knowledge.rules)
 
     def review(self, conversation: Conversation) -> Decision:
         """The decision for the last message of the conversation."""
@@ -188,11 +188,15 @@ class Guard:
     def _held(self, findings: Sequence[Finding]) -> list[RuleHit]:
         """The rules that hold over these findings, most serious first."""
         index = FindingIndex(findings)
+        every, rules = index.every, self._rules
+        candidates = {id(r): r for concept in every for r in rules.get(concept, ())}
         hits = []
-        for named in self._candidates(index):
-            evidence = holds(named.rule.when, index)
+        for rule in (*self._always, *candidates.values()):
+            if any(every.keys().isdisjoint(names) for names in rule.needs):
+                continue
+            evidence = rule.test(index)
             if evidence is not None:
-                hits.append(_hit(named, evidence))
+                hits.append(_hit(rule.named, evidence))
         hits.sort(key=lambda h: (h.disposition.seriousness, h.rule), reverse=True)
         return hits
 
@@ -216,14 +220,6 @@ class Guard:
         fresh = {h.rule for h in self._held([f for f in standing if f.turn in now])}
         # A rule that stood before and needs words of before is the old escalation, unless what is new makes it hold alone.
         return [h for h in hits if h.rule not in stood or h.rule in fresh], True
-
-    def _candidates(self, index: FindingIndex) -> list[NamedRule]:
-        """The rules that could hold: those that need nothing, or something that was found."""
-        found = dict.fromkeys(self._rules_always)
-        for concept in index.every:
-            found.update(dict.fromkeys(self._rules_by_concept.get(concept, ())))
-        rules = self.knowledge.rules
-        return [rules[i] for i in sorted(found)]
 
     def _decision(
         self,
@@ -265,19 +261,29 @@ class Guard:
         )
 
 
-def _index_rules(rules: Sequence[NamedRule]) -> tuple[dict[str, list[int]], list[int]]:
-    """Running rules by the concepts of which each needs one, and those that need none."""
-    by_concept: dict[str, list[int]] = {}
-    always: list[int] = []
-    for i, named in enumerate(rules):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Running:
+    """A rule that runs, compiled. It cannot hold unless one name of each set of `needs` is found."""
+
+    named: NamedRule
+    test: Test
+    needs: tuple[frozenset[str], ...]
+
+
+def _index_rules(rules: Sequence[NamedRule]) -> tuple[dict[str, list[_Running]], list[_Running]]:
+    """Running rules under each name of the smallest set they need one of, and those that need none."""
+    by_name: dict[str, list[_Running]] = {}
+    always: list[_Running] = []
+    for named in rules:
         if named.rule.maturity in (Maturity.DRAFT, Maturity.RETIRED):
             continue
-        needed = needed_concepts(named.rule.when)
-        if needed is None:
-            always.append(i)
-        for concept in needed or ():
-            by_concept.setdefault(concept, []).append(i)
-    return by_concept, always
+        smallest, *needs = sorted(needed_names(named.rule.when), key=len) or [frozenset[str]()]
+        running = _Running(named, compile_condition(named.rule.when), tuple(needs))
+        if not smallest:
+            always.append(running)
+        for name in smallest:
+            by_name.setdefault(name, []).append(running)
+    return by_name, always
 
 
 def _language_of(messages: Sequence[Message], readings: Mapping[int, TurnReading]) -> str:

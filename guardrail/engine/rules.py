@@ -7,16 +7,16 @@ The models have the shape of the YAML. A bare name in a list of conditions is a 
         - chest_pain_crushing
         - all: [chest_pain, {any: [sweating, breathless, {quantity: age_years, at_least: 40}]}]
 
-A finding means what a clinician would expect: affirmed (or uncertain), current, the patient's own. `holds` returns the
+A finding means what a clinician would expect: affirmed (or uncertain), current, the patient's own. A compiled condition returns the
 findings that made a condition hold, or nothing; evidence is never recomputed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from guardrail.engine.model import TIERS, Finding, Maturity, Tier, Topic
+from guardrail.engine.model import TIERS, Finding, Maturity, Tier, Time, Topic
 
 
 class Frozen(BaseModel):
@@ -163,21 +163,18 @@ def named_findings(condition: Any) -> list[str]:
             raise TypeError(condition)
 
 
-def needed_concepts(condition: Condition) -> frozenset[str] | None:
-    """Concepts and quantities of which at least one must be found for the condition to hold; None when none need be."""
+def needed_names(condition: Condition) -> tuple[frozenset[str], ...]:
+    """Sets of concepts and quantities: the condition cannot hold unless one of each set is found."""
     match condition:
-        case FindingIs(finding=name):
-            return frozenset({name})
-        case QuantityIs(quantity=kind):
-            return frozenset({kind})
+        case FindingIs(finding=name) | QuantityIs(quantity=name):
+            return (frozenset({name}),)
         case All(all=inner) | Within(all=inner):
-            needed = [n for c in inner if (n := needed_concepts(c)) is not None]
-            return min(needed, key=len) if needed else None
+            return tuple(dict.fromkeys(names for c in inner for names in needed_names(c)))
         case AnyOf(any=inner) | AtLeast(of=inner):
-            choices = [needed_concepts(c) for c in inner]
-            return None if None in choices else frozenset(n for c in choices if c for n in c)
+            choices = [needed_names(c) for c in inner]
+            return (frozenset().union(*(min(c, key=len) for c in choices)),) if all(choices) else ()
         case Not():
-            return None
+            return ()
         case _:
             assert_never(condition)
 
@@ -198,52 +195,97 @@ class FindingIndex:
 
 
 Evidence = tuple[Finding, ...]
+Test = Callable[[FindingIndex], Evidence | None]
+"""A condition as a function: the findings that make it hold (may be empty, for `not`), or None."""
 
 
-def holds(condition: Condition, index: FindingIndex) -> Evidence | None:
-    """The findings that make the condition hold (may be empty, for `not`), or None."""
+def compile_condition(condition: Condition) -> Test:
+    """A condition tree as one function, so that judging a rule does not ask again of what kind each part is."""
     match condition:
         case FindingIs(finding=name, when=when):
-            if when == "counts":
-                found = index.counting.get(name)
-            else:
-                found = index.every.get(name)
-                if when == "past" and found:
-                    found = [f for f in found if f.assertion.time == "past"]
-                elif when == "mentioned" and found:
-                    found = [f for f in found if not any(c.kind == "fiction" for c in f.assertion.cues)]
-            return tuple(found) if found else None
+            return _finding_test(name, when)
         case QuantityIs(quantity=kind, at_least=low, below=high):
-            matched = tuple(
-                f
-                for f in index.quantities.get(kind, ())
-                if f.quantity and (low is None or f.quantity.value >= low) and (high is None or f.quantity.value < high)
-            )
-            return matched or None
+            return _quantity_test(kind, low, high)
         case All(all=inner):
-            return _every(inner, index)
+            return _all_test(inner)
         case AnyOf(any=inner):
-            held = [e for c in inner if (e := holds(c, index)) is not None]
-            return tuple(f for e in held for f in e) if held else None
-        case Not(not_=one):
-            return () if holds(one, index) is None else None
+            return _at_least_test(1, inner)
         case AtLeast(at_least=count, of=inner):
-            held = [e for c in inner if (e := holds(c, index)) is not None]
-            return tuple(f for e in held for f in e) if len(held) >= count else None
+            return _at_least_test(count, inner)
+        case Not(not_=one):
+            test = compile_condition(one)
+            return lambda index: () if test(index) is None else None
         case Within(within=reach, all=inner):
-            evidence = _every(inner, index)
-            if evidence is None or len({f.turn for f in evidence}) != 1:
-                return None
-            return evidence if max(f.end for f in evidence) - min(f.start for f in evidence) <= reach else None
+            return _within_test(reach, inner)
         case _:
             assert_never(condition)
 
 
-def _every(inner: Sequence[Condition], index: FindingIndex) -> Evidence | None:
-    evidence: list[Finding] = []
-    for one in inner:
-        held = holds(one, index)
-        if held is None:
+def _finding_test(name: str, when: str) -> Test:
+    def counts(index: FindingIndex) -> Evidence | None:
+        found = index.counting.get(name)
+        return tuple(found) if found else None
+
+    def otherwise(index: FindingIndex) -> Evidence | None:
+        found = index.every.get(name)
+        if when == "past" and found:
+            found = [f for f in found if f.assertion.time is Time.PAST]
+        elif when == "mentioned" and found:
+            found = [f for f in found if not any(c.kind == "fiction" for c in f.assertion.cues)]
+        return tuple(found) if found else None
+
+    return counts if when == "counts" else otherwise
+
+
+def _quantity_test(kind: str, low: float | None, high: float | None) -> Test:
+    def test(index: FindingIndex) -> Evidence | None:
+        found = index.quantities.get(kind)
+        if not found:
             return None
-        evidence.extend(held)
-    return tuple(evidence)
+        values = ((f, f.quantity.value) for f in found if f.quantity)
+        return tuple(f for f, value in values if (low is None or value >= low) and (high is None or value < high)) or None
+
+    return test
+
+
+def _all_test(inner: Sequence[Condition]) -> Test:
+    tests = [compile_condition(c) for c in inner]
+
+    def test(index: FindingIndex) -> Evidence | None:
+        evidence: Evidence = ()
+        for one in tests:
+            held = one(index)
+            if held is None:
+                return None
+            evidence += held
+        return evidence
+
+    return test
+
+
+def _at_least_test(count: int, inner: Sequence[Condition]) -> Test:
+    """Plain names are most of what long lists hold, so they are looked up all at once."""
+    tests = [compile_condition(c) for c in inner]
+    plain = {c.finding: i for i, c in enumerate(inner) if isinstance(c, FindingIs) and c.when == "counts"}
+    others = [i for i, c in enumerate(inner) if i not in plain.values()]
+
+    def test(index: FindingIndex) -> Evidence | None:
+        named = index.counting.keys() & plain.keys()
+        if not named and not others:
+            return None
+        held = [e for i in sorted([*others, *(plain[n] for n in named)]) if (e := tests[i](index)) is not None]
+        return tuple(f for e in held for f in e) if len(held) >= count else None
+
+    return test
+
+
+def _within_test(reach: int, inner: Sequence[Condition]) -> Test:
+    every = _all_test(inner)
+
+    def test(index: FindingIndex) -> Evidence | None:
+        evidence = every(index)
+        if evidence is None or len({f.turn for f in evidence}) != 1:
+            return None
+        return evidence if max(f.end for f in evidence) - min(f.start for f in evidence) <= reach else None
+
+    return test
