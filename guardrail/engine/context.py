@@ -15,9 +15,12 @@ Cue words live in `rules/languages/*/cues.yaml`. Not decided here: what one turn
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from guardrail.engine.conversation import Sign, SignKind
 from guardrail.engine.lexicon import Mention
@@ -118,8 +121,7 @@ class Vocabulary:
 _COUNTS = Assertion()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What one mention means; `person` is whose it is when not the writer's own."""
 
     assertion: Assertion = _COUNTS

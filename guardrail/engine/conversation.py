@@ -10,8 +10,11 @@ escalation going. A message about something else gets a reminder instead.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from guardrail.engine.languages import ENGLISH
 from guardrail.engine.model import Assertion, Cue, Finding, Message, Polarity, Role, Subject, Time
@@ -97,8 +100,7 @@ _COMMON = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Sign:
+class Sign(Struct, frozen=True):
     """Words with a meaning for the conversation. `items` are the places in a list that they name; none means all."""
 
     kind: SignKind
@@ -109,8 +111,7 @@ class Sign:
     items: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TurnReading:
+class TurnReading(Struct, frozen=True):
     """What one message holds, read alone."""
 
     findings: tuple[Finding, ...] = ()

@@ -6,8 +6,10 @@ pieces; `review_steps` yields between them, so that a server can look at its clo
 
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
+
+from msgspec.structs import replace
 
 from guardrail.engine.conversation import Sign, TurnReading, current_turns, keeps_on, standing_findings, together, turns_to_read
 from guardrail.engine.knowledge import Knowledge, NamedRule
@@ -196,7 +198,7 @@ class Guard:
                 continue
             evidence = rule.test(index)
             if evidence is not None:
-                hits.append(_hit(rule.named, evidence))
+                hits.append(replace(rule.hit, evidence=tuple(dict.fromkeys(evidence))))
         hits.sort(key=lambda h: (h.disposition.seriousness, h.rule), reverse=True)
         return hits
 
@@ -265,7 +267,7 @@ class Guard:
 class _Running:
     """A rule that runs, compiled. It cannot hold unless one name of each set of `needs` is found."""
 
-    named: NamedRule
+    hit: RuleHit
     test: Test
     needs: tuple[frozenset[str], ...]
 
@@ -278,7 +280,7 @@ def _index_rules(rules: Sequence[NamedRule]) -> tuple[dict[str, list[_Running]],
         if named.rule.maturity in (Maturity.DRAFT, Maturity.RETIRED):
             continue
         smallest, *needs = sorted(needed_names(named.rule.when), key=len) or [frozenset[str]()]
-        running = _Running(named, compile_condition(named.rule.when), tuple(needs))
+        running = _Running(_hit(named), compile_condition(named.rule.when), tuple(needs))
         if not smallest:
             always.append(running)
         for name in smallest:
@@ -299,16 +301,16 @@ def _scored(score: Score, tokens: Tokens, offset: int) -> Finding:
     return Finding(f"scored_{score.head}", 0, start + offset, end + offset, tokens.original[start:end], Assertion(cues=cues))
 
 
-def _hit(named: NamedRule, evidence: Sequence[Finding]) -> RuleHit:
+def _hit(named: NamedRule) -> RuleHit:
+    """What the rule says when it holds, but for the evidence."""
     rule = named.rule
-    unique = tuple(dict.fromkeys(evidence))
     return RuleHit(
         rule=named.id,
         title=rule.title,
         pack=named.pack,
         disposition=TIERS[rule.tier],
         topics=frozenset(rule.topics),
-        evidence=unique,
+        evidence=(),
         sources=tuple(s.name for s in rule.sources),
         answer=rule.answer,
         shadow=rule.maturity is Maturity.SHADOW,

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from guardrail.engine.normalize import STOPS, Tokens
 from guardrail.engine.phrases import (
     EITHER_ORDER_GAP,
@@ -39,8 +41,7 @@ Key = str | int
 Spans = tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """What a phrase stands for.
 
     `kind` is concept, hint (a concept too loosely put to count alone), mask (hides overlapping mentions of that concept) or cue.
@@ -50,8 +51,7 @@ class Entry:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
+class Mention(Struct, frozen=True):
     """An entry found at tokens `first` up to but not including `after`."""
 
     entry: Entry

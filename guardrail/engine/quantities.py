@@ -11,8 +11,9 @@ of adults, so that rules compare one kind: 65 years are 780.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from guardrail.engine.model import Quantity
 from guardrail.engine.normalize import STOPS, Tokens, fold, tokenize
@@ -82,8 +83,7 @@ _SKIPPED = frozenset("-~")
 _BOUNDARY = frozenset(".,;!?\n)(:-/&")
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Struct, frozen=True):
     """A quantity at tokens `first` up to but not including `after`."""
 
     quantity: Quantity
@@ -91,8 +91,7 @@ class Measured:
     after: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Number:
+class _Number(Struct, frozen=True, gc=False):
     first: int
     after: int
     value: float
