@@ -264,6 +264,8 @@ class ResponsesStream:
         """The item that is open at the client, and where its open text part stands."""
         self._place: dict[str, Any] | None = None
         self._next_index = 0
+        self._order: dict[Any, int] = {}
+        """Items by id, in the order in which they came: their numbers, where the upstream gives none (llama.cpp)."""
         self._done: list[dict[str, Any]] = []
         self._inserted: list[dict[str, Any]] = []
         self._tools = False
@@ -319,15 +321,27 @@ class ResponsesStream:
     def _read_delta(self, document: dict[str, Any], kind: Kind, number: str, reading: Reading) -> None:
         text = document.get("delta")
         if isinstance(text, str) and (text or kind == "arguments"):
-            reading.pieces.append(_piece(document, kind, number, ("delta",), text))
+            reading.pieces.append(self._piece(document, kind, number, ("delta",), text))
         if document.get("logprobs"):
             reading.remove.append(("logprobs",))
         self._read_rest(document, "delta", reading)
 
+    def _index(self, document: dict[str, Any]) -> int:
+        """Which item of the output a frame is about."""
+        given = document.get("output_index")
+        return given if isinstance(given, int) else self._order.setdefault(_item_id(document), len(self._order))
+
+    def _piece(self, document: dict[str, Any], kind: Kind, number: str, path: tuple[str, ...], text: str) -> Piece:
+        item = f".{self._index(document)}"
+        if not number:
+            return Piece(0, kind, item, path, text)
+        tag = "s" if number == "summary_index" else ""
+        return Piece(0, kind, "", path, text, f"{item}.{tag}{_number(document, number)}")
+
     def _read_whole(self, document: dict[str, Any], kind: Kind, number: str, field: str, reading: Reading) -> None:
         text = document.get(field)
         if isinstance(text, str) and (text or kind == "arguments"):
-            piece = _piece(document, kind, number, (field,), text)
+            piece = self._piece(document, kind, number, (field,), text)
             piece.repeats = True
             reading.pieces.append(piece)
         if document.get("logprobs"):
@@ -343,11 +357,11 @@ class ResponsesStream:
         item = _item_of(document)
         if item.get("type") in _TOOL_ITEMS:
             self._tools = True
-        find_text(document.get("item"), _ITEM, reading, ("item",), f".{_number(document, 'output_index')}", repeats=True)
+        find_text(document.get("item"), _ITEM, reading, ("item",), f".{self._index(document)}", repeats=True)
 
     def _read_part(self, document: dict[str, Any], reading: Reading) -> None:
         within = f"s{_number(document, 'summary_index')}" if "summary_index" in document else f"{_number(document, 'content_index')}"
-        find_text(document.get("part"), _PART, reading, ("part",), f".{_number(document, 'output_index')}.{within}", repeats=True)
+        find_text(document.get("part"), _PART, reading, ("part",), f".{self._index(document)}.{within}", repeats=True)
 
     # Write
 
@@ -363,9 +377,10 @@ class ResponsesStream:
             self._started = True
         elif name == "output_item.added":
             self._item = _item_of(document)
-            self._next_index = _number(document, "output_index") + 1
+            self._next_index = self._index(document) + 1
         elif name == "content_part.added":
-            self._place = {n: document.get(n) for n in ("item_id", "output_index", "content_index")}
+            number = _number(document, "content_index")
+            self._place = {"item_id": document.get("item_id"), "output_index": self._index(document), "content_index": number}
         elif name in ("content_part.done", "output_text.done", "refusal.done"):
             self._place = None
         elif name == "output_item.done":
@@ -485,12 +500,9 @@ def _number(document: dict[str, Any], name: str) -> int:
     return number if isinstance(number, int) else 0
 
 
-def _piece(document: dict[str, Any], kind: Kind, number: str, path: tuple[str, ...], text: str) -> Piece:
-    item = f".{_number(document, 'output_index')}"
-    if not number:
-        return Piece(0, kind, item, path, text)
-    tag = "s" if number == "summary_index" else ""
-    return Piece(0, kind, "", path, text, f"{item}.{tag}{_number(document, number)}")
+def _item_id(document: dict[str, Any]) -> Any:
+    identity = document.get("item_id", _item_of(document).get("id"))
+    return identity if isinstance(identity, str) else None
 
 
 def _read_item(item: Any, position: int, unknown: list[str]) -> Message | None:

@@ -90,3 +90,23 @@ def test_what_is_left_of_a_cut_reply_is_text_with_an_ordinary_end(name: str) -> 
     assert not reading.tools
     assert not [p for p in reading.pieces if p.kind == "arguments"]
     assert FORBIDDEN.encode() not in orjson.dumps(cut)
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut"])
+def test_a_response_stream_that_numbers_nothing(cut: bool) -> None:
+    """As llama.cpp writes it: the items are told apart by their ids, and the end still says what the deltas said."""
+    frames = orjson.loads(orjson.dumps(samples.response_frames()))
+    for _, document in frames:
+        for name in ("output_index", "content_index", "sequence_number"):
+            document.pop(name, None)
+    dialect = BY_NAME["openai_responses"]
+    data = samples.write(dialect, frames)
+    relay = StreamRelay(dialect, Request((), True, "m"), Stamp("x", 1), adding, 1_000_000)
+    out = relay.feed(data.replace(samples.WORDS.encode(), FORBIDDEN.encode()) if cut else data)
+    sent = [orjson.loads(line.removeprefix(b"data: ")) for line in out.split(b"\n") if line.startswith(b"data: ")]
+    said = "".join(f["delta"] for f in sent if f["type"] == "response.output_text.delta")
+
+    assert relay.done
+    assert ("[replaced]" in said) == cut
+    assert content(dialect.name, sent[-1]["response"]) == said
+    assert not [name for name in relay.not_evaluated if "differs" in name]
