@@ -93,8 +93,17 @@ class Settings(BaseModel):
     audit: str | None = Field(
         None, pattern="^(sqlite:///.|postgres(ql)?://.)", description="Where exchanges are recorded: sqlite:///path or postgresql://..."
     )
-    audit_text: Literal["absent", "redacted", "plain"] = Field(
-        "redacted", description="What is kept of a patient's words: nothing, what redaction leaves, or everything."
+    audit_text: Literal["absent", "redacted", "encrypted"] = Field(
+        "redacted", description="What is kept of a patient's words: nothing, what redaction leaves, or everything, encrypted."
+    )
+    audit_text_keys: Path | None = Field(
+        None, description="File of the keys that encrypt patients' words: guardrail audit text-key FILE makes it."
+    )
+    audit_signing_key: Path | None = Field(
+        None, description="Key that seals the record, so that tampering shows: guardrail audit signing-key FILE makes it."
+    )
+    audit_spool: Path | None = Field(
+        None, description="Begin of the names of files that hold records until the store has them; by default beside the SQLite file."
     )
     audit_key: SecretStr | None = Field(
         None, description="Secret with which patients' ids become pseudonyms; without one they change with each start."

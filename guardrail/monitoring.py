@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
+from guardrail.audit.keys import SigningKey, TextKeys
 from guardrail.audit.record import ExchangeRecord
 from guardrail.audit.store import AuditStore
 from guardrail.config import Settings
@@ -40,12 +41,14 @@ class Monitoring:
             return routes
         # Without a key of the operator's, pseudonyms hold as long as the process: better than ones that can be looked up.
         key = settings.audit_key.get_secret_value().encode() if settings.audit_key else os.urandom(32)
-        self._store = AuditStore(settings.audit, settings.audit_text, key)
+        keys = TextKeys.read(settings.audit_text_keys) if settings.audit_text_keys else None
+        signing = SigningKey.read(settings.audit_signing_key) if settings.audit_signing_key else None
+        self._store = AuditStore(settings.audit, settings.audit_text, key, settings.audit_spool, signing=signing, keys=keys)
         if settings.dashboard:
-            self._reader = Reader(settings.audit)
+            self._reader = Reader(settings.audit, keys)
             users = {n: User(n, Role[u.role.upper()], u.password.get_secret_value()) for n, u in settings.dashboard_users.items()}
             access = Access(users, open_access=self._open_dashboard)
-            routes += Dashboard(self._reader, knowledge, parts, access, reload).routes()
+            routes += Dashboard(self._reader, knowledge, parts, access, reload, self._store.record_access).routes()
         return routes
 
     def record(self, record: ExchangeRecord) -> None:

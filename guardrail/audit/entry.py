@@ -1,26 +1,36 @@
 """One exchange as it is kept: plain data, in one spelling, chained by hash to the one before.
 
-`entry_of` decides what of a patient's words is kept: nothing (`absent`), what redaction leaves (`redacted`, the default) or
-everything (`plain`, for stores that are themselves protected). The hash covers the entry's canonical JSON and the hash of
-the entry before it by the same writer, so that an edit, a removal or an insertion shows.
+`entry_of` makes the entry; `kept_entry` decides what of a patient's words is in it: nothing (`absent`), what redaction leaves
+(`redacted`, the default), or everything, beside it and encrypted (`encrypted`).
+The hash covers the entry's canonical JSON and the hash of the entry before it by the same writer, so that an edit, a removal or an
+insertion shows. Encrypted words stand beside the entry, which holds their hash: so they can be encrypted anew under another key, or
+erased, and the chain still holds. The hash is salted within what is encrypted: it tells nothing about short texts.
 """
 
 import hashlib
 import hmac
-from collections.abc import Callable
-from typing import Any, Literal
+import os
+import uuid
+import zlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Literal, assert_never
 
 import orjson
 
+from guardrail.audit.keys import TextKeys
 from guardrail.audit.record import ExchangeRecord
 from guardrail.audit.redaction import redact
 from guardrail.engine.model import Decision, Finding, RuleHit
+from guardrail.errors import ConfigError
 
-TextPolicy = Literal["absent", "redacted", "plain"]
+TextPolicy = Literal["absent", "redacted", "encrypted"]
+Keep = Callable[[str], str | None]
+Words = tuple[str, bytes]
+"""The name of a text key, and what was encrypted with it."""
+_WORDY = ("texts", "decision", "reply")
 START = "0" * 64
 """What stands before the first entry of a writer."""
-
-_KEEP: dict[TextPolicy, Callable[[str], str | None]] = {"absent": lambda text: None, "redacted": redact, "plain": lambda text: text}
 
 
 def pseudonym(key: bytes, value: str | None) -> str | None:
@@ -28,9 +38,8 @@ def pseudonym(key: bytes, value: str | None) -> str | None:
     return None if value is None else hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:24]
 
 
-def entry_of(record: ExchangeRecord, text: TextPolicy, key: bytes) -> dict[str, Any]:
-    """The entry of an exchange."""
-    keep = _KEEP[text]
+def entry_of(record: ExchangeRecord, key: bytes, keep: Keep = lambda text: text) -> dict[str, Any]:
+    """The entry of an exchange; `keep` says what becomes of each stretch of the patient's words."""
     decision = record.decision
     return {
         "kind": "exchange",
@@ -44,7 +53,8 @@ def entry_of(record: ExchangeRecord, text: TextPolicy, key: bytes) -> dict[str, 
         "tenant": record.tenant,
         "patient": pseudonym(key, record.patient),
         "decision": None if decision is None else _decision(decision, keep),
-        "texts": [keep(t) for t in record.texts] if text != "absent" else None,
+        "texts": [keep(t) for t in record.texts],
+        "turns": list(record.turns),
         "reply": [_reply(r, keep) for r in record.reply],
         "not_evaluated": list(record.not_evaluated),
         "error": record.error,
@@ -54,7 +64,44 @@ def entry_of(record: ExchangeRecord, text: TextPolicy, key: bytes) -> dict[str, 
     }
 
 
-def _decision(decision: Decision, keep: Callable[[str], str | None]) -> dict[str, Any]:
+def kept_entry(record: ExchangeRecord, policy: TextPolicy, key: bytes, keys: TextKeys | None) -> tuple[dict[str, Any], Words | None]:
+    """The entry as the policy wants it kept, and its encrypted words, if any."""
+    match policy:
+        case "absent":
+            return {**entry_of(record, key, _nothing), "texts": None}, None
+        case "redacted":
+            # One word is evidence of many findings.
+            return entry_of(record, key, cache(redact)), None
+        case "encrypted":
+            if keys is None:
+                raise ConfigError("audit_text: encrypted needs audit_text_keys; guardrail audit text-key FILE makes one")
+            whole = entry_of(record, key)
+            words = zlib.compress(orjson.dumps([os.urandom(16).hex(), {name: whole[name] for name in _WORDY}]), 1)
+            entry = {**entry_of(record, key, _nothing), "texts": None, "words": hashlib.sha256(words).hexdigest()}
+            return entry, keys.encrypt(words, record.id)
+        case _:
+            assert_never(policy)
+
+
+def access_entry(by: str, action: str, exchange: str | None, at: float) -> dict[str, Any]:
+    """That somebody opened or exported an exchange, or all of them (None)."""
+    return {"kind": "access", "id": uuid.uuid4().hex, "at": round(at, 3), "by": by, "action": action, "exchange": exchange}
+
+
+def with_words(entry: Mapping[str, Any], words: Words, keys: TextKeys) -> dict[str, Any] | None:
+    """The entry with its words in their places; None where they cannot be decrypted or are not those of this entry."""
+    found = keys.decrypt(*words, entry["id"])
+    if found is None or hashlib.sha256(found).hexdigest() != entry.get("words"):
+        return None
+    _salt, parts = orjson.loads(zlib.decompress(found))
+    return {**entry, **parts}
+
+
+def _nothing(text: str) -> None:
+    return None
+
+
+def _decision(decision: Decision, keep: Keep) -> dict[str, Any]:
     return {
         "urgency": decision.urgency.word,
         "destination": str(decision.destination),
@@ -70,7 +117,7 @@ def _decision(decision: Decision, keep: Callable[[str], str | None]) -> dict[str
     }
 
 
-def _hit(hit: RuleHit, keep: Callable[[str], str | None]) -> dict[str, Any]:
+def _hit(hit: RuleHit, keep: Keep) -> dict[str, Any]:
     return {
         "id": hit.rule,
         "title": hit.title,
@@ -82,7 +129,7 @@ def _hit(hit: RuleHit, keep: Callable[[str], str | None]) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, keep: Callable[[str], str | None]) -> dict[str, Any]:
+def _finding(finding: Finding, keep: Keep) -> dict[str, Any]:
     assertion = finding.assertion
     return {
         "concept": finding.concept,
@@ -97,14 +144,14 @@ def _finding(finding: Finding, keep: Callable[[str], str | None]) -> dict[str, A
     }
 
 
-def _reply(channel: dict[str, Any], keep: Callable[[str], str | None]) -> dict[str, Any]:
+def _reply(channel: dict[str, Any], keep: Keep) -> dict[str, Any]:
     issues = [{**issue, "text": keep(str(issue["text"]))} if "text" in issue else issue for issue in channel.get("issues", ())]
     return {**channel, "issues": issues}
 
 
-def canonical(entry: dict[str, Any]) -> bytes:
+def canonical(value: Any) -> bytes:
     """The one spelling of an entry that is hashed and kept."""
-    return orjson.dumps(entry, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def link(before: str, body: bytes) -> str:

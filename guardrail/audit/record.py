@@ -40,6 +40,8 @@ class ExchangeRecord:
     stream: bool = False
     status: int = 200
     texts: tuple[str, ...] = ()
+    turns: tuple[int, ...] = ()
+    """Which message of the conversation each of the texts was; findings count turns so."""
     reply: tuple[dict[str, Any], ...] = ()
     """One per reviewed channel: channel, action, issues (name, rule, words), disclaimer_added."""
     not_evaluated: tuple[str, ...] = ()

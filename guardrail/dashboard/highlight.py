@@ -45,8 +45,17 @@ def locate(text: str, words: str, start: int) -> int | None:
     return min(places, key=lambda place: abs(place - start), default=None)
 
 
-def highlight(texts: Sequence[str], evidence: Iterable[Mapping[str, Any]], findings: Iterable[Mapping[str, Any]]) -> list[list[Segment]]:
-    """The texts in segments. `evidence` made a rule hold; `findings` are everything that was found."""
+def highlight(
+    texts: Sequence[str],
+    evidence: Iterable[Mapping[str, Any]],
+    findings: Iterable[Mapping[str, Any]],
+    turns: Sequence[int] | None = None,
+) -> list[list[Segment]]:
+    """The texts in segments. `evidence` made a rule hold; `findings` are everything that was found.
+
+    `turns` says which turn each text was; older entries do not have it, then it is guessed from where the findings' words stand.
+    """
+    places = {turn: index for index, turn in enumerate(turns)} if turns and len(turns) == len(texts) else None
     held = list(evidence)
     seen = {_key(f) for f in held}
     found = [("evidence", f) for f in held] + [("finding", f) for f in findings if _key(f) not in seen]
@@ -56,7 +65,7 @@ def highlight(texts: Sequence[str], evidence: Iterable[Mapping[str, Any]], findi
     marks: list[list[_Mark]] = [[] for _ in texts]
     for turn in dict.fromkeys(f["turn"] for _, f in found):
         of_turn = [(kind, f) for kind, f in found if f["turn"] == turn]
-        index = _text_of_turn(texts, [f for _, f in of_turn], turn)
+        index = places.get(turn) if places is not None else _text_of_turn(texts, [f for _, f in of_turn], turn)
         if index is not None:
             for kind, finding in of_turn:
                 marks[index] += _marks(texts[index], kind, finding)

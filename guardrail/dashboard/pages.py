@@ -18,8 +18,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from guardrail.audit.keys import TextKeys
+from guardrail.audit.reader import AuditReader
 from guardrail.audit.record import Outcome
-from guardrail.audit.store import AuditReader
 from guardrail.dashboard import queries
 from guardrail.dashboard.access import COOKIE, LOOPBACK, SESSION_SECONDS, Access, Role, TooManyTries, Visitor
 from guardrail.dashboard.cases import case_of
@@ -45,7 +46,9 @@ _COOKIE_PATH: Final = "/-"
 _FORM_BYTES: Final = 20_000
 _COMMENT_CHARS: Final = 2000
 
-Build = Callable[[Request], Awaitable[dict[str, Any] | None]]
+Build = Callable[[Request, Visitor], Awaitable[dict[str, Any] | None]]
+RecordAccess = Callable[[str, str, str], None]
+"""Keeps who did what (opened, exported) with which exchange."""
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ class Reader:
     """The store, opened when it is first needed and again after it was away."""
 
     url: str
+    keys: TextKeys | None = None
     _reader: AuditReader | None = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -60,7 +64,7 @@ class Reader:
         """Call `query(reader, *args)` in a thread; raises StoreError."""
         async with self._opening:
             if self._reader is None:
-                self._reader = await asyncio.to_thread(AuditReader, self.url)
+                self._reader = await asyncio.to_thread(AuditReader, self.url, self.keys)
         try:
             return await asyncio.to_thread(query, self._reader, *args)
         except StoreError:
@@ -100,12 +104,14 @@ class Dashboard:
         parts: Callable[[], Mapping[str, bool]],
         access: Access,
         reload: Callable[[], Awaitable[tuple[int, dict[str, Any]]]] | None = None,
+        record_access: RecordAccess = lambda by, action, exchange: None,
     ) -> None:
         self._reader = reader
         self._knowledge = knowledge
         self._parts = parts
         self._access = access
         self._reload = reload
+        self._record_access = record_access
         self._templates = templates()
 
     def routes(self) -> list[BaseRoute]:
@@ -134,29 +140,33 @@ class Dashboard:
 
     # Pages
 
-    async def _overview(self, request: Request) -> dict[str, Any]:
+    async def _overview(self, request: Request, visitor: Visitor) -> dict[str, Any]:
         span = request.query_params.get("span", "24h")
         span = span if span in queries.SPANS else "24h"
         data: dict[str, Any] = await self._reader.run(queries.overview, self._knowledge(), self._parts(), span, queries.now())
         return data
 
-    async def _exchanges(self, request: Request) -> dict[str, Any]:
+    async def _exchanges(self, request: Request, visitor: Visitor) -> dict[str, Any]:
         data: dict[str, Any] = await self._reader.run(queries.exchanges, queries.Filter.read(request.query_params))
         return data
 
-    async def _exchange(self, request: Request) -> dict[str, Any] | None:
-        data: dict[str, Any] | None = await self._reader.run(queries.exchange, request.path_params["id"], self._knowledge())
+    async def _exchange(self, request: Request, visitor: Visitor) -> dict[str, Any] | None:
+        id = request.path_params["id"]
+        may_read = visitor.role >= Role.REVIEWER
+        data: dict[str, Any] | None = await self._reader.run(queries.exchange, id, self._knowledge(), may_read)
+        if data is not None:
+            self._record_access(visitor.name, "opened", id)
         return data
 
-    async def _review_queue(self, request: Request) -> dict[str, Any]:
+    async def _review_queue(self, request: Request, visitor: Visitor) -> dict[str, Any]:
         data: dict[str, Any] = await self._reader.run(queries.queue)
         return data
 
-    async def _rules(self, request: Request) -> dict[str, Any]:
+    async def _rules(self, request: Request, visitor: Visitor) -> dict[str, Any]:
         data: dict[str, Any] = await self._reader.run(queries.rules, self._knowledge())
         return data
 
-    async def _packs(self, request: Request) -> dict[str, Any]:
+    async def _packs(self, request: Request, visitor: Visitor) -> dict[str, Any]:
         return queries.packs(self._knowledge())
 
     def _html(self, name: str, build: Build) -> Callable[[Request], Awaitable[Response]]:
@@ -165,7 +175,7 @@ class Dashboard:
             if isinstance(visitor, Response):
                 return visitor
             try:
-                data = await build(request)
+                data = await build(request, visitor)
             except StoreError:
                 return self._render("problem", request, visitor, 503, message="The audit store is away. Patients are still answered.")
             if data is None:
@@ -185,7 +195,7 @@ class Dashboard:
             if isinstance(visitor, Response):
                 return visitor
             try:
-                data = await build(request)
+                data = await build(request, visitor)
             except StoreError:
                 return _json({"error": "the audit store is away"}, 503)
             return _json(data) if data is not None else _json({"error": "there is no such exchange"}, 404)
@@ -257,7 +267,7 @@ class Dashboard:
             return visitor
         id = request.path_params["id"]
         try:
-            entry = await self._reader.run(AuditReader.entry, id)
+            entry = await self._reader.run(queries.entry_with_words, id)
             reviews = await self._reader.run(AuditReader.reviews, id)
         except StoreError:
             return self._render("problem", request, visitor, 503, message="The audit store is away.")
@@ -266,6 +276,7 @@ class Dashboard:
         if text is None:
             message = "There is no verdict on this exchange yet, or its text was not kept."
             return self._render("problem", request, visitor, 404, message=message)
+        self._record_access(visitor.name, "exported", id)
         headers = {**SECURITY_HEADERS, "content-disposition": "attachment; filename=case.yaml"}
         return Response(text, media_type="application/yaml", headers=headers)
 

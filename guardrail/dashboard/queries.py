@@ -1,7 +1,7 @@
 """What the pages show, as plain data ready for JSON: read from the store and the packs in force. No HTML here.
 
-Each function is one page. They block on the store, so the pages call them in a thread. Figures over time come from the store's
-narrow columns; latencies and rules from the newest entries only, and the page says from how many.
+Each function is one page. They block on the store, so the pages call them in a thread. Figures come from what the store counts as it
+writes; latencies from the newest entries only, and the page says from how many.
 """
 
 import time
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from guardrail.audit.reader import AuditReader
 from guardrail.audit.record import Outcome
-from guardrail.audit.store import AuditReader
 from guardrail.dashboard.highlight import group, highlight
 from guardrail.engine.knowledge import Knowledge
 from guardrail.engine.model import Destination, Maturity, Urgency
@@ -21,7 +21,7 @@ SPANS: Final[Mapping[str, tuple[int, int]]] = {"1h": (3600, 300), "24h": (86_400
 """Name -> seconds shown, seconds of a bar."""
 PAGE: Final = 50
 _RECENT: Final = 500
-_RULE_ENTRIES: Final = 5000
+_RULE_DAYS: Final = 30
 VERDICTS: Final = ("right", "false_alarm", "missed")
 ESCALATED: Final = int(Urgency.URGENT)
 _UPSTREAM: Final = frozenset({Outcome.UPSTREAM_LOST, Outcome.UPSTREAM_REFUSED, Outcome.UPSTREAM_UNREACHABLE})
@@ -60,19 +60,19 @@ def overview(reader: AuditReader, knowledge: Knowledge, parts: Mapping[str, bool
     """Escalations over time by destination, rates, latency, packs, what works."""
     seconds, step = SPANS[span]
     first = (now - seconds) // step * step + step
-    counts = reader.counts(first)
+    counts = reader.counts(first, step)
     bars = [Counter[str]() for _ in range(seconds // step)]
     outcomes: Counter[str] = Counter()
     destinations: Counter[str] = Counter()
     urgencies: Counter[int] = Counter()
-    for at, urgency, destination, outcome in counts:
-        outcomes[outcome] += 1
-        urgencies[urgency] += 1
+    for at, urgency, destination, outcome, count in counts:
+        outcomes[outcome] += count
+        urgencies[urgency] += count
         if urgency >= ESCALATED:
-            destinations[destination] += 1
-            bars[min(int((at - first) // step), len(bars) - 1)][destination] += 1
+            destinations[destination] += count
+            bars[min(int((at - first) // step), len(bars) - 1)][destination] += count
     order = [str(d) for d in Destination if destinations[str(d)]]
-    total = len(counts)
+    total = outcomes.total()
     recent = reader.list_entries(limit=_RECENT)
     latest = [e for e in recent if e["decision"] and Urgency[e["decision"]["urgency"].upper()] >= Urgency.URGENT][:8]
     return {
@@ -83,7 +83,7 @@ def overview(reader: AuditReader, knowledge: Knowledge, parts: Mapping[str, bool
         "exchanges": total,
         "escalations": sum(destinations.values()),
         "emergencies": urgencies[int(Urgency.EMERGENCY)],
-        "waiting": len(reader.unresolved(limit=1000)),
+        "waiting": reader.unresolved_count(),
         "rates": {
             "escalated": _share(sum(destinations.values()), total),
             "cut": _share(outcomes[Outcome.CUT], total),
@@ -121,14 +121,22 @@ def exchanges(reader: AuditReader, wanted: Filter) -> dict[str, Any]:
     return {"exchanges": _rows(reader, found), "next": f"{found[-1]['at']!r}~{found[-1]['id']}" if more else None}
 
 
-def exchange(reader: AuditReader, id: str, knowledge: Knowledge) -> dict[str, Any] | None:
-    """Everything that is kept of one exchange, its texts with the evidence marked, and what reviewers said."""
-    entry = reader.entry(id)
+def entry_with_words(reader: AuditReader, id: str) -> dict[str, Any] | None:
+    """The entry for somebody who may read what the patient wrote."""
+    return reader.entry(id, words=True)
+
+
+def exchange(reader: AuditReader, id: str, knowledge: Knowledge, may_read: bool = True) -> dict[str, Any] | None:
+    """Everything that is kept of one exchange, its texts with the evidence marked, what reviewers said and who looked.
+
+    Words that are kept encrypted are shown to who `may_read` them.
+    """
+    entry = reader.entry(id, words=may_read)
     if entry is None:
         return None
     decision = entry["decision"] or {"rules": [], "shadow": [], "findings": []}
     evidence = [f for hit in decision["rules"] for f in hit["evidence"]]
-    texts = highlight(entry["texts"] or (), evidence, decision["findings"])
+    texts = highlight(entry["texts"] or (), evidence, decision["findings"], entry.get("turns"))
     return {
         "exchange": entry,
         "time": _time(entry["at"]),
@@ -136,38 +144,29 @@ def exchange(reader: AuditReader, id: str, knowledge: Knowledge) -> dict[str, An
         "findings": group(decision["findings"], knowledge.concepts),
         "same_packs": bool(entry["decision"]) and entry["decision"]["revision"] == knowledge.revision,
         "reviews": [{**r, "time": _time(r["at"])} for r in reader.reviews(id)],
+        "accesses": [{**a, "time": _time(a["at"])} for a in reader.accesses(id)],
     }
 
 
 def rules(reader: AuditReader, knowledge: Knowledge) -> dict[str, Any]:
-    """How often each rule held among the newest escalations and questions, and what reviewers said of those exchanges."""
-    entries = reader.list_entries(urgency_at_least=int(Urgency.ROUTINE), limit=_RULE_ENTRIES)
-    hits: Counter[str] = Counter()
-    shadow: Counter[str] = Counter()
-    verdicts: dict[str, Counter[str]] = {}
-    reviews = reader.last_reviews([e["id"] for e in entries])
-    for entry in entries:
-        held = [h["id"] for h in entry["decision"]["rules"]]
-        hits.update(held)
-        shadow.update(h["id"] for h in entry["decision"]["shadow"])
-        verdict = reviews.get(entry["id"], {}).get("verdict")
-        # The verdict is on the decision, which the first rule made.
-        if verdict and held:
-            verdicts.setdefault(held[0], Counter())[verdict] += 1
+    """How often each rule held in the last days, and what reviewers said of the exchanges that it decided."""
+    counts = reader.rule_counts(now() - _RULE_DAYS * 86_400)
+    verdicts = reader.verdicts()
+    hits = {rule: live + shadow for rule, (live, shadow) in counts.items()}
     rows = [
         {
             "id": named.id,
             "title": named.rule.title,
             "pack": named.pack,
             "maturity": str(named.rule.maturity),
-            "hits": hits[named.id] + shadow[named.id],
-            "verdicts": {v: verdicts.get(named.id, Counter())[v] for v in VERDICTS},
+            "hits": hits.get(named.id, 0),
+            "verdicts": {v: verdicts.get(named.id, {}).get(v, 0) for v in VERDICTS},
         }
         for named in knowledge.rules
         if named.rule.maturity is not Maturity.RETIRED
     ]
-    rows.sort(key=lambda row: (-(hits[str(row["id"])] + shadow[str(row["id"])]), str(row["pack"]), str(row["id"])))
-    return {"exchanges": len(entries), "rules": rows}
+    rows.sort(key=lambda row: (-hits.get(str(row["id"]), 0), str(row["pack"]), str(row["id"])))
+    return {"days": _RULE_DAYS, "rules": rows}
 
 
 def packs(knowledge: Knowledge) -> dict[str, Any]:
@@ -188,32 +187,16 @@ def queue(reader: AuditReader) -> dict[str, Any]:
 
 
 def _search(reader: AuditReader, wanted: Filter, limit: int) -> list[dict[str, Any]]:
-    """Entries of a filter. A rule is looked up in the entries themselves, page after page."""
-    found: list[dict[str, Any]] = []
-    cursor = wanted.cursor
-    scanned = 0
-    while len(found) < limit and scanned < 50_000:
-        size = limit if wanted.rule is None else 500
-        batch = reader.list_entries(
-            urgency_at_least=wanted.urgency,
-            destination=wanted.destination,
-            outcome=wanted.outcome,
-            before=wanted.before,
-            after=wanted.after,
-            cursor=cursor,
-            limit=size,
-        )
-        found += [e for e in batch if wanted.rule is None or wanted.rule in _rule_ids(e)]
-        if len(batch) < size:
-            break
-        cursor = (batch[-1]["at"], batch[-1]["id"])
-        scanned += size
-    return found[:limit]
-
-
-def _rule_ids(entry: Mapping[str, Any]) -> list[str]:
-    decision = entry["decision"] or {"rules": (), "shadow": ()}
-    return [h["id"] for h in (*decision["rules"], *decision["shadow"])]
+    return reader.list_entries(
+        urgency_at_least=wanted.urgency,
+        destination=wanted.destination,
+        outcome=wanted.outcome,
+        rule=wanted.rule,
+        before=wanted.before,
+        after=wanted.after,
+        cursor=wanted.cursor,
+        limit=limit,
+    )
 
 
 def _rows(reader: AuditReader, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -80,10 +80,10 @@ def chat_routes(recent: Recent, knowledge: Callable[[], Knowledge], country: str
 
 def explanation(record: ExchangeRecord, knowledge: Knowledge) -> dict[str, Any]:
     """What the page shows beside a message: decision, rules with sources, the last message with evidence marked, reply issues."""
-    entry = entry_of(record, "plain", b"")
+    entry = entry_of(record, b"")
     decision = entry["decision"] or {"rules": [], "findings": [], "urgency": "none", "destination": "none", "action": "none"}
     evidence = [f for hit in decision["rules"] for f in hit["evidence"]]
-    texts = highlight(record.texts, evidence, decision["findings"])
+    texts = highlight(record.texts, evidence, decision["findings"], record.turns)
     issues = [i["issue"] for channel in entry["reply"] for i in channel["issues"] if not i.get("shadow")]
     return {
         "id": record.id,

@@ -229,6 +229,7 @@ class _Exchange:
         record.model, record.stream = request.model or None, request.stream
         record.patient = record.patient or request.patient
         record.texts = tuple(m.text for m in request.messages if m.role is Role.USER)
+        record.turns = tuple(turn for turn, m in enumerate(request.messages) if m.role is Role.USER)
         unread = dict.fromkeys(f"request:{kind}" for m in request.messages if m.unread and m.role is Role.USER for kind in m.unread)
         record.not_evaluated = (*unread, *request.unknown)
         self._request = request
