@@ -105,6 +105,30 @@ def ollama(text: str) -> Handler:
     return handler
 
 
+def dying(handler: Handler, after: bytes) -> Handler:
+    """Writes what the stand-in writes up to these bytes; then its connection breaks."""
+
+    async def handle(call: Call, writer: asyncio.StreamWriter) -> None:
+        await handler(call, _Dying(writer, after))  # type: ignore[arg-type]  # stand-ins write and drain, no more
+
+    return handle
+
+
+class _Dying:
+    def __init__(self, writer: asyncio.StreamWriter, after: bytes) -> None:
+        self._writer = writer
+        self._after = after
+
+    def write(self, data: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(data)
+            if self._after in data:
+                self._writer.close()
+
+    async def drain(self) -> None:
+        assert self._writer.is_closing(), "it ended without having said what it should die after"
+
+
 def words(text: str) -> list[str]:
     """The text in pieces that give it back when joined."""
     first, *rest = text.split(" ")
