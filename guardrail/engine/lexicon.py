@@ -1,14 +1,14 @@
 """Phrases of all packs, compiled once; finds every mention in a text. The grammar is in `phrases`.
 
-Cost follows the text and hardly the number of phrases, because a phrase is looked at in three steps, each rarer than the
-one before: its anchor (the class of words that fewest other phrases use) stands in the text; so does one word of each
-other class it needs, as far from the anchor as the phrase allows; and only then is it matched, word for word, from the
-places where it could begin. Places are bits of a whole number, so that the second step is a shift and an `and`.
+Cost follows the text and hardly the number of phrases. What is said in one word, or in one item of a list, stands in a
+tree of words and is found as the words are read. Any other phrase is filed under a pair: a word of the part that fewest
+phrases use, and a word of its next rarest part. Only where both stand in the text, as far apart as the phrase allows, and
+the other parts it cannot do without as well, is it matched word for word from where it could begin.
 
 What a match means (negated, someone else's, long ago) is not decided here: see `context`.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -73,42 +73,46 @@ class _Node:
 
 _END = _Node(accepts=True)
 
-
+_Found = tuple[int, int, int, int, Spans]
+"""First token, token after it negated, number of the entry, words in gaps, gaps: in this order the best of equals comes first."""
 _Near = tuple[int, int, int]
-"""A class and where a word of it has to stand: its number, the nearest place to the left (from the anchor, plus the pad of
-the lexicon), and as many one-bits as there are places."""
-_Found = tuple[Entry, int, int, Spans]
+"""A class by number, and where a word of it has to stand from the anchor: the nearest place and the farthest, negative to the left."""
+_WINDOW = 48  # tokens that are looked at together: pairs of words far apart are not worth asking for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Phrase:
-    """A compiled sequence. `near` are the other classes it cannot do without, and last what it may begin with."""
+    """A compiled sequence. `near` are the parts it needs beside the pair it is filed under, `begin` is what it may begin with."""
 
-    entry: Entry
+    entry: int
     start: _Node
     near: tuple[_Near, ...]
+    begin: _Near
 
 
-_Anchored = tuple[tuple[_Phrase, ...], Mapping[Key, tuple[_Phrase, ...]]]
-"""Phrases of an anchor that need nothing else, and the others under each word of the rarest class they need."""
+_Filed = tuple[tuple[int, int, tuple[_Phrase, ...]], ...]
+_Pairs = Mapping[Key, _Filed]
+"""Under the second word of a pair: how far it may stand from the first, and the phrases. What needs one part is paired with itself."""
 
 
 @dataclass(slots=True)
 class _WordNode:
+    """A place in the tree of words. What ends here: items of lists, by symbol, and whole phrases, by the number of their entry."""
+
     next: dict[str, "_WordNode"] = field(default_factory=dict)
     symbols: tuple[int, ...] = ()
+    entries: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
 class _Text:
-    """One text, prepared: its words as the lexicon spells them, the lists that begin at each, and what it holds."""
+    """One text, prepared: its words as the lexicon spells them, and the items of lists that begin at each."""
 
     words: list[str]
     owners: dict[int, str]
     """Places of words such as "knee's", with the word that owns."""
-    arcs: list[tuple[tuple[int, int], ...]]
-    places: dict[Key, int]
-    """For each word, owner and list the places where it stands, as bits; the first place is bit `pad`."""
+    arcs: list[list[tuple[int, int]]]
+    found: list[_Found]
 
 
 class Lexicon:
@@ -116,18 +120,22 @@ class Lexicon:
 
     def __init__(
         self,
-        anchors: Mapping[Key, _Anchored],
+        entries: Sequence[Entry],
+        pairs: Mapping[Key, _Pairs],
         classes: Sequence[frozenset[Key]],
-        pad: int,
+        longest: int,
         heads: Mapping[str, _WordNode],
+        plain: Sequence[Sequence[int]],
         words: frozenset[str],
         number_words: frozenset[str],
         known: frozenset[str],
     ) -> None:
-        self._anchors = anchors
+        self._entries = entries
+        self._pairs = pairs
         self._classes = classes
-        self._pad = pad
+        self._longest = longest
         self._heads = heads
+        self._plain = plain
         self._number_words = number_words
         self._words = words
         self._speller = Speller(words, known)
@@ -139,92 +147,121 @@ class Lexicon:
     def find(self, tokens: Tokens) -> list[Mention]:
         """All mentions, masked ones removed, in order of place."""
         text = self._prepare(tokens.words)
-        places, pad, anchors, classes = text.places, self._pad, self._anchors, self._classes
-        present = set(places)
-        where: dict[int, int] = {}
-        found: list[_Found] = []
-        seen: set[tuple[_Phrase, int]] = set()
-        for key in present & anchors.keys():
-            alone, others = anchors[key]
-            candidates = set(alone)
-            for need in present & others.keys():
-                candidates.update(others[need])
-            if not candidates:
-                continue
-            standing = _bits(places[key] >> pad)
-            for phrase in candidates:
-                for anchor in standing:
-                    for number, left, span in phrase.near:
-                        whole = where.get(number)
-                        if whole is None:
-                            whole = where[number] = _places_of(classes[number], present, places)
-                        near = whole >> (anchor + left) & span
-                        if not near:
-                            break
-                    else:
-                        # The last of them is what it may begin with.
-                        for bit in _bits(near):
-                            start = phrase, anchor + left - pad + bit
-                            if start not in seen:
-                                seen.add(start)
-                                _match(phrase, start[1], text, found)
-        return _settle(found)
+        for first in range(0, len(text.words), _WINDOW):
+            self._find_in(text, first, first + _WINDOW)
+        return self._settle(text.found)
 
     def _prepare(self, written: Sequence[str]) -> _Text:
-        known, respell = self._words, self._speller.respell
-        words = [w if w in known or len(w) < 3 else respell(w) for w in written]
-        owners = {i: w[:-2] for i, w in enumerate(words) if w.endswith("'s") and w[:-2] in known}
-        places: dict[Key, int] = {}
-        arcs: list[tuple[tuple[int, int], ...]] = []
-        heads, count, number_words = self._heads, len(words), self._number_words
-        place = 1 << self._pad
+        """Respell the words, and walk the tree of words from each: that finds list items, and phrases that are one."""
+        lexical, respell = self._words, self._speller.respell
+        words = [w if w in lexical or len(w) < 3 else respell(w) for w in written]
+        owners = {i: w[:-2] for i, w in enumerate(words) if w.endswith("'s") and w[:-2] in lexical}
+        found: list[_Found] = []
+        arcs: list[list[tuple[int, int]]] = []
+        heads, plain, count, number_words = self._heads, self._plain, len(words), self._number_words
         for i, word in enumerate(words):
-            places[word] = places.get(word, 0) | place
             here: list[tuple[int, int]] = []
             if word in number_words or word[0].isdigit():
                 here.append((NUMBER, i + 1))
-            _lists_from(heads.get(word), i + 1, words, count, here)
+            ways = [(heads.get(word), i + 1, True)]
             if i in owners:
-                owner = owners[i]
-                places[owner] = places.get(owner, 0) | place
-                _lists_from(heads.get(owner), i + 1, words, count, here)
-            for symbol, _ in here:
-                places[symbol] = places.get(symbol, 0) | place
-            arcs.append(tuple(here))
-            place <<= 1
-        return _Text(words, owners, arcs, places)
+                ways.append((heads.get(owners[i]), i + 1, True))
+            for node, after, listed in ways:
+                while node is not None:
+                    for entry in node.entries:
+                        found.append((i, -after, entry, 0, ()))
+                    if listed:
+                        for symbol in node.symbols:
+                            here.append((symbol, after))
+                            for entry in plain[symbol]:
+                                found.append((i, -after, entry, 0, ()))
+                    if after >= count or not node.next:
+                        break
+                    if after in owners:  # "last night's" says "last night"; but an item of a list is owned by its first word only
+                        ways.append((node.next.get(owners[after]), after + 1, False))
+                    node = node.next.get(words[after])
+                    after += 1
+            arcs.append(here)
+        return _Text(words, owners, arcs, found)
+
+    def _find_in(self, text: _Text, first: int, limit: int) -> None:
+        """Find the phrases of several parts that begin at tokens from `first` up to but not including `limit`."""
+        places = _places(text, first, limit + self._longest, self._words)
+        here = places.keys()
+        pairs = self._pairs
+        classes: dict[int, list[int]] = {}
+        tried: set[tuple[_Phrase, int]] = set()
+        for key in here & pairs.keys():
+            under = pairs[key]
+            standing = places[key]
+            for need in here & under.keys():
+                there = places[need]
+                for low, high, phrases in under[need]:
+                    for anchor in standing:
+                        for other in there:
+                            if low <= other - anchor <= high:
+                                break
+                        else:
+                            continue
+                        for phrase in phrases:
+                            if (phrase, anchor) not in tried:
+                                tried.add((phrase, anchor))
+                                for start in self._starts(phrase, anchor, places, classes):
+                                    if start < limit and (phrase, ~start) not in tried:
+                                        tried.add((phrase, ~start))
+                                        _match(phrase, start, text)
+
+    def _starts(self, phrase: _Phrase, anchor: int, places: Mapping[Key, list[int]], classes: dict[int, list[int]]) -> list[int]:
+        """Where the phrase could begin; nowhere when it lacks a part."""
+        starts: list[int] = []
+        for near in (*phrase.near, phrase.begin):
+            number, low, high = near
+            standing = classes.get(number)
+            if standing is None:
+                standing = classes[number] = [i for key in places.keys() & self._classes[number] for i in places[key]]
+            starts = [i for i in standing if low <= i - anchor <= high]
+            if not starts:
+                break
+        return starts
+
+    def _settle(self, found: list[_Found]) -> list[Mention]:
+        """Drop what a mask covers, and of nested mentions of one entry keep the longest."""
+        entries = self._entries
+        masks: dict[str, list[tuple[int, int]]] = {}
+        for first, after, number, _, _ in found:
+            if entries[number].kind == "mask":
+                masks.setdefault(entries[number].name, []).append((first, -after))
+        kept: list[Mention] = []
+        reach: dict[int, int] = {}
+        # Of two that are equally long the one that says more of it itself comes first: what a gap holds may deny it.
+        for first, after, number, _, gaps in sorted(found):
+            after = -after
+            if after <= reach.get(number, 0):
+                continue
+            entry = entries[number]
+            if entry.kind == "mask" or (masks and any(a <= first and after <= b for a, b in masks.get(entry.name, ()))):
+                continue
+            reach[number] = after
+            kept.append(Mention(entry, first, after, gaps))
+        return kept
 
 
-def _lists_from(node: _WordNode | None, after: int, words: Sequence[str], count: int, here: list[tuple[int, int]]) -> None:
-    """Add the lists that have an item which begins with the word of this node, with where the item ends."""
-    while node is not None:
-        for symbol in node.symbols:
-            here.append((symbol, after))
-        if after >= count or not node.next:
-            return
-        node = node.next.get(words[after])
-        after += 1
+def _places(text: _Text, first: int, limit: int, lexical: frozenset[str]) -> dict[Key, list[int]]:
+    """For each word, owner and list the tokens where it stands, from `first` up to but not including `limit`."""
+    places: defaultdict[Key, list[int]] = defaultdict(list)
+    words, arcs = text.words, text.arcs
+    for i in range(first, min(limit, len(words))):
+        if words[i] in lexical:
+            places[words[i]].append(i)
+        for symbol, _ in arcs[i]:
+            places[symbol].append(i)
+    for i, owner in text.owners.items():
+        if first <= i < limit:
+            places[owner].append(i)
+    return places
 
 
-def _places_of(keys: frozenset[Key], present: set[Key], places: Mapping[Key, int]) -> int:
-    """Where any of some keys stands."""
-    out = 0
-    for key in keys & present:
-        out |= places[key]
-    return out
-
-
-def _bits(number: int) -> list[int]:
-    """The places of the ones of a number."""
-    out: list[int] = []
-    while number:
-        low = number & -number
-        out.append(low.bit_length() - 1)
-        number ^= low
-    return out
-
-
-def _match(phrase: _Phrase, first: int, text: _Text, found: list[_Found]) -> None:
+def _match(phrase: _Phrase, first: int, text: _Text) -> None:
     """Add every way the phrase matches from token `first`."""
     words, owners, arcs = text.words, text.owners, text.arcs
     count = len(words)
@@ -233,7 +270,7 @@ def _match(phrase: _Phrase, first: int, text: _Text, found: list[_Found]) -> Non
         node, place, gaps = stack.pop()
         # A gap with nothing behind it (what follows is optional) is no part of the mention; the match without it stands.
         if node.accepts and not (gaps and gaps[-1][1] == place):
-            found.append((phrase.entry, first, place, gaps))
+            text.found.append((first, -place, phrase.entry, sum(b - a for a, b in gaps), gaps))
         if place >= count:
             continue
         word = words[place]
@@ -251,36 +288,6 @@ def _match(phrase: _Phrase, first: int, text: _Text, found: list[_Found]) -> Non
                 stack.append((after, place2, (*gaps, (place, place2)) if place2 > place else gaps))
                 if words[place2] in STOPS:
                     break
-
-
-def _settle(found: Sequence[_Found]) -> list[Mention]:
-    """Drop what a mask covers, and of nested mentions of one entry keep the longest."""
-    masks: dict[str, list[tuple[int, int]]] = {}
-    for entry, first, after, _ in found:
-        if entry.kind == "mask":
-            masks.setdefault(entry.name, []).append((first, after))
-    longest: dict[tuple[int, int], _Found] = {}
-    for one in found:
-        entry, first, after, gaps = one
-        if entry.kind == "mask" or (entry.name in masks and any(a <= first and after <= b for a, b in masks[entry.name])):
-            continue
-        best = longest.get((id(entry), first))
-        # Of two that are equally long the one that says more of it itself: what a gap holds may deny it.
-        if best is None or after > best[2] or (after == best[2] and (_gap_words(gaps), gaps) < (_gap_words(best[3]), best[3])):
-            longest[id(entry), first] = one
-    kept: list[Mention] = []
-    reach: dict[Entry, int] = {}
-    for entry, first, after, gaps in sorted(longest.values(), key=_by_place):
-        if after > reach.get(entry, 0):
-            reach[entry] = after
-            kept.append(Mention(entry, first, after, gaps))
-    return kept
-
-
-def _by_place(found: _Found) -> tuple[int, int, str, str]:
-    """Names decide between mentions of the same words, so that the same text always reads the same."""
-    entry, first, after, _ = found
-    return first, -after, entry.kind, entry.name
 
 
 class LexiconBuilder:
@@ -311,55 +318,66 @@ class LexiconBuilder:
             self._parsed[sequence, entry] = None
 
     def build(self) -> Lexicon:
+        entries = sorted(self._entries, key=lambda e: (e.kind, e.name))
+        numbers = {entry: i for i, entry in enumerate(entries)}
+        plain: list[list[int]] = [[] for _ in self._symbols]
         # How many phrases use a word is a fair measure of how common it is in what patients write.
         used: Counter[Key] = Counter()
-        for sequence, _ in self._parsed:
-            used.update(set(self._keys(sequence)))
-        weights: dict[frozenset[Key], int] = {}
-        placed: list[tuple[Sequence_, Entry, int, list[tuple[int, frozenset[Key]]]]] = []
+        several: list[tuple[Sequence_, int]] = []
         for sequence, entry in self._parsed:
+            match sequence:
+                case [Items(items=items, optional=False)]:
+                    for words in dict.fromkeys(w for item in items for w in self._spell(item)):
+                        self._file(words).entries += (numbers[entry],)
+                case [Listed(name=name, optional=False)] if name != "number":
+                    plain[self._symbols[name]].append(numbers[entry])
+                case _:
+                    several.append((sequence, numbers[entry]))
+                    used.update(set(self._keys(sequence)))
+        weights: dict[frozenset[Key], int] = {}
+        pairs: defaultdict[Key, defaultdict[Key, defaultdict[tuple[int, int], list[_Phrase]]]]
+        pairs = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+        longest = 1
+        for sequence, number in several:
+            shortest_of, longest_of = [self._shortest(e) for e in sequence], [self._longest(e) for e in sequence]
+            longest = max(longest, sum(longest_of))
             required = [(i, self._required(e, used)) for i, e in enumerate(sequence) if not isinstance(e, Gap) and not e.optional]
             for _, keys in required:
                 if keys not in weights:
                     weights[keys] = sum(used[k] for k in keys)
             required.sort(key=lambda r: weights[r[1]])
-            placed.append((sequence, entry, required[0][0], required))
-        # Whatever stands to the left of an anchor stands at most so far away.
-        pad = max((sum(map(self._longest, s[: place + 1])) for s, _, place, _ in placed), default=0)
-        alone: dict[Key, list[_Phrase]] = {}
-        others: dict[Key, dict[Key, list[_Phrase]]] = {}
-        for sequence, entry, place, required in placed:
-            phrase = self._phrase(sequence, entry, place, required[1:], pad)
-            for key in required[0][1]:
-                if len(required) == 1:
-                    alone.setdefault(key, []).append(phrase)
-                    continue
-                by = others.setdefault(key, {})
-                for need in required[1][1]:
-                    by.setdefault(need, []).append(phrase)
-        same: dict[tuple[_Phrase, ...], tuple[_Phrase, ...]] = {}  # most words of a class lead to the same phrases
-        anchors = {
-            key: (
-                tuple(alone.get(key, ())),
-                {need: same.setdefault(phrases, phrases) for need, listed in others.get(key, {}).items() for phrases in (tuple(listed),)},
-            )
-            for key in alone.keys() | others.keys()
-        }
-        return Lexicon(anchors, tuple(self._numbers), pad, self._heads, frozenset(self._words), self._number_words, self._known)
+            place, anchors = required[0]
+            start = self._compile(sequence, _END)
+            firsts: frozenset[Key] = frozenset(k for words, _ in start.words for k in words) | {symbol for symbol, _ in start.symbols}
+            begin = self._number(firsts), -sum(longest_of[: place + 1]) + 1, -sum(shortest_of[:place])
+            near = tuple((self._number(keys), *_distance(i, place, shortest_of, longest_of)) for i, keys in required[2:])
+            phrase = _Phrase(number, start, near, begin)
+            if len(required) == 1:
+                for key in anchors:
+                    pairs[key][key][0, 0].append(phrase)
+                continue
+            other, needs = required[1]
+            distance = _distance(other, place, shortest_of, longest_of)
+            for key in anchors:
+                for need in needs:
+                    pairs[key][need][distance].append(phrase)
+        same: dict[_Filed, _Filed] = {}  # most words of a class lead to the same phrases
+        filed: dict[Key, _Pairs] = {}
+        for key, under in pairs.items():
+            listed = {need: tuple((*distance, tuple(phrases)) for distance, phrases in at.items()) for need, at in under.items()}
+            filed[key] = {need: same.setdefault(one, one) for need, one in listed.items()}
+        spelled = frozenset(self._words)
+        return Lexicon(entries, filed, tuple(self._numbers), longest, self._heads, plain, spelled, self._number_words, self._known)
 
-    def _phrase(self, sequence: Sequence_, entry: Entry, place: int, needs: Sequence[tuple[int, frozenset[Key]]], pad: int) -> _Phrase:
-        """`place` is the anchor's place in the sequence, `needs` are the other parts it cannot do without, the rarest first."""
-        start = self._compile(sequence, _END)
-        firsts: frozenset[Key] = frozenset(k for words, _ in start.words for k in words) | {symbol for symbol, _ in start.symbols}
-        longest = [self._longest(e) for e in sequence]
-        shortest = [self._shortest(e) for e in sequence]
-        near = [self._near(keys, _distance(i, place, shortest, longest), pad) for i, keys in needs]
-        before = (-sum(longest[:place]) - longest[place] + 1, -sum(shortest[:place]))
-        return _Phrase(entry, start, (*near, self._near(firsts, before, pad)))
+    def _number(self, keys: frozenset[Key]) -> int:
+        return self._numbers.setdefault(keys, len(self._numbers))
 
-    def _near(self, keys: frozenset[Key], distance: tuple[int, int], pad: int) -> _Near:
-        low, high = distance
-        return self._numbers.setdefault(keys, len(self._numbers)), low + pad, (1 << (high - low + 1)) - 1
+    def _file(self, words: Sequence[str]) -> _WordNode:
+        """The place of these words in the tree."""
+        node = self._heads.setdefault(words[0], _WordNode())
+        for word in words[1:]:
+            node = node.next.setdefault(word, _WordNode())
+        return node
 
     def _use(self, sequence: Sequence_) -> None:
         """Spell out what a sequence refers to, so that mistakes are found where they were written."""
@@ -385,9 +403,7 @@ class LexiconBuilder:
         sequences = tuple(s for item in self._lists[name] for s in self._spell(item))
         self._longest_items[name] = max(map(len, sequences), default=1)
         for words in sequences:
-            node = self._heads.setdefault(words[0], _WordNode())
-            for word in words[1:]:
-                node = node.next.setdefault(word, _WordNode())
+            node = self._file(words)
             if symbol not in node.symbols:
                 node.symbols += (symbol,)
 
@@ -503,7 +519,3 @@ def _distance(part: int, anchor: int, shortest: Sequence[int], longest: Sequence
     least = 1 + sum(shortest[first + 1 : last])
     most = longest[first] + sum(longest[first + 1 : last]) + longest[last] - 1
     return (least, most) if part > anchor else (-most, -least)
-
-
-def _gap_words(gaps: Spans) -> int:
-    return sum(after - first for first, after in gaps)
