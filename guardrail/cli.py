@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 problems found, 2 wrong usage (settings included).
 import click
 
 from guardrail import __version__
+from guardrail.commands.alerts import alerts
 from guardrail.commands.audit import audit
 from guardrail.commands.check import check
 from guardrail.commands.demo import demo
@@ -36,5 +37,5 @@ def main() -> None:
     """A safety guard between patients and health chatbots."""
 
 
-for _command in (demo, serve, check, evaluate, test, lint, schema, packs, audit, password):
+for _command in (demo, serve, check, evaluate, test, lint, schema, packs, audit, alerts, password):
     main.add_command(_command)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from guardrail.alerts.settings import AlertSettings
 from guardrail.dashboard.access import is_hash
 from guardrail.errors import ConfigError, Problem
 from guardrail.packs.source import Source, nearest, read
@@ -112,6 +113,9 @@ class Settings(BaseModel):
     dashboard_users: dict[str, DashboardUser] = Field(
         {}, description="Who may see the dashboard: name, password (as guardrail password prints it) and role; none: nobody may."
     )
+    alerts: AlertSettings | None = Field(
+        None, description="Who is told of escalations, failures and silence, and how: deploy/alerts.example.yaml shows all of it."
+    )
     tenants: dict[str, TenantSettings] = Field(
         {}, description="API keys of callers, with their country, language and rate; none: no key is asked for."
     )
@@ -191,7 +195,7 @@ def _from_environment(environment: Mapping[str, str], problems: list[str]) -> di
         name = variable.removeprefix(PREFIX).lower()
         if name not in Settings.model_fields:
             problems.append(f'{variable}: unknown setting "{name}"; {_nearest(name)}')
-        elif name in ("tenants", "dashboard_users"):
+        elif name in ("alerts", "tenants", "dashboard_users"):
             problems.append(f"{variable}: {name} are written in the settings file")
         else:
             values[name] = value

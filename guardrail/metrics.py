@@ -59,6 +59,15 @@ class Metrics:
         self._unreviewed = Gauge(
             "guardrail_packs_not_reviewed", "Packs that no clinician has reviewed.", registry=registry, multiprocess_mode="livemax"
         )
+        self._alerts = Counter(
+            "guardrail_alert_attempts",
+            "Attempts to bring an alert to a receiver: sent, failed (tried again), given_up.",
+            ["receiver", "result"],
+            registry=registry,
+        )
+        self._alerts_pending = Gauge(
+            "guardrail_alerts_pending", "Alerts on their way.", ["receiver"], registry=registry, multiprocess_mode="livemax"
+        )
         self._seen_issues: set[str] = set()
         self._revision = ""
 
@@ -79,6 +88,14 @@ class Metrics:
         for channel in record.reply:
             for issue in channel.get("issues", ()):
                 self._issues.labels(self._bounded(str(issue["issue"])), str(bool(issue.get("shadow"))).lower()).inc()
+
+    def delivered(self, receiver: str, result: str) -> None:
+        """One attempt at an alert. Receivers are those of the settings."""
+        self._alerts.labels(receiver, result).inc()
+
+    def pending(self, receiver: str, count: int) -> None:
+        """How many alerts are on their way to a receiver, as last counted."""
+        self._alerts_pending.labels(receiver).set(count)
 
     async def page(self, request: Request) -> Response:
         """What Prometheus reads."""

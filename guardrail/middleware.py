@@ -47,7 +47,7 @@ class GuardrailMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, self._closing(send))
+            await self._app(scope, receive, self._beside(send))
             return
         endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         if endpoint is None:
@@ -59,15 +59,17 @@ class GuardrailMiddleware:
         finally:
             current_scope.reset(token)
 
-    def _closing(self, send: Send) -> Send:
-        """The application's last word is ours too: what is still queued is written before the server goes."""
+    def _beside(self, send: Send) -> Send:
+        """We begin and end with the application: what is still queued is written before the server goes."""
 
-        async def closing(message: Message) -> None:
+        async def beside(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self._monitoring.open()
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 await self._monitoring.close()
             await send(message)
 
-        return closing
+        return beside
 
 
 async def _no_reload() -> tuple[int, dict[str, Any]]:

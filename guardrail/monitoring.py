@@ -1,4 +1,4 @@
-"""What watches the exchanges of one app: the audit store, the metrics and the dashboard, as the settings want them.
+"""What watches the exchanges of one app: the audit store, the metrics, the alerts and the dashboard, as the settings want them.
 
 A part of `app.create_app` with a file of its own. It is itself a recorder: nothing it does can stop or delay an answer.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
+from guardrail.alerts.service import Alerts
 from guardrail.audit.keys import SigningKey, TextKeys
 from guardrail.audit.record import ExchangeRecord
 from guardrail.audit.store import AuditStore
@@ -30,6 +31,7 @@ class Monitoring:
         self._open_dashboard = open_dashboard
         self._store: AuditStore | None = None
         self._metrics: Metrics | None = None
+        self._alerts: Alerts | None = None
         self._reader: Reader | None = None
 
     def start(self, knowledge: Callable[[], Knowledge], parts: Callable[[], Mapping[str, bool]], reload: Reload) -> list[BaseRoute]:
@@ -37,10 +39,12 @@ class Monitoring:
         settings = self._settings
         self._metrics = Metrics(knowledge, parts)
         routes: list[BaseRoute] = [Route("/-/metrics", self._metrics.page)]
-        if settings.audit is None:
-            return routes
         # Without a key of the operator's, pseudonyms hold as long as the process: better than ones that can be looked up.
         key = settings.audit_key.get_secret_value().encode() if settings.audit_key else os.urandom(32)
+        if settings.alerts is not None:
+            self._alerts = Alerts(settings.alerts, settings.audit, key, lambda: self._store is None or self._store.healthy, self._metrics)
+        if settings.audit is None:
+            return routes
         keys = TextKeys.read(settings.audit_text_keys) if settings.audit_text_keys else None
         signing = SigningKey.read(settings.audit_signing_key) if settings.audit_signing_key else None
         self._store = AuditStore(settings.audit, settings.audit_text, key, settings.audit_spool, signing=signing, keys=keys)
@@ -56,13 +60,22 @@ class Monitoring:
             self._store.record(record)
         if self._metrics is not None:
             self._metrics.record(record)
+        if self._alerts is not None:
+            self._alerts.record(record)
 
     def parts(self) -> dict[str, bool]:
         """By name, what works."""
         return {} if self._store is None else {"audit": self._store.healthy}
 
+    async def open(self) -> None:
+        """Begin what runs beside the exchanges."""
+        if self._alerts is not None:
+            await self._alerts.start()
+
     async def close(self) -> None:
         """Write what is queued, then let go of the store."""
+        if self._alerts is not None:
+            await self._alerts.close()
         if self._store is not None:
             await asyncio.to_thread(self._store.close)
         if self._reader is not None:

@@ -14,6 +14,7 @@ ALLOWED = {
     "engine": set(),
     "packs": {"engine"},
     "audit": {"engine"},
+    "alerts": {"audit", "engine"},
     "proxy": {"engine", "audit"},
     "stress": {"engine", "packs"},
     "dashboard": {"audit", "engine"},
