@@ -61,11 +61,13 @@ def read_item(item: Any) -> tuple[Conversation, str | None]:
 
 
 def describe(decision: Decision) -> dict[str, Any]:
+    """`answer` is what the patient is told: in place of a reply (`action` answer), or before one (annotate)."""
     return {
         "urgency": decision.urgency.word,
         "destination": str(decision.destination),
         "topics": sorted(map(str, decision.topics)),
         "action": str(decision.action),
+        "answer": decision.answer,
         "rules": [{"id": hit.rule, "title": hit.title} for hit in decision.hits],
         "findings": [describe_finding(finding) for finding in decision.findings],
     }
