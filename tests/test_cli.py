@@ -75,7 +75,7 @@ def test_check_lines_keep_their_order_and_their_form(tmp_path: Path) -> None:
         "destination": "ambulance",
         "topics": ["acute"],
         "action": "answer",
-        "answer": "This could be an emergency: call your local emergency number now.",
+        "answer": "This could be an emergency: call 999 now.",
         "rules": [{"id": "chest_pain", "title": "Rule for chest_pain"}],
         "findings": [
             {
