@@ -1,8 +1,8 @@
 """Phrases of all packs, compiled once; finds every mention in a text. The grammar is in `phrases`.
 
-Cost follows the text and hardly the number of phrases. What is said in one word, or in one item of a list, stands in a
-tree of words and is found as the words are read. Any other phrase is filed under a pair: a word of the part that fewest
-phrases use, and a word of its next rarest part. Only where both stand in the text, as far apart as the phrase allows, and
+Cost follows the text and hardly the number of phrases. Phrases that can be written out in a few ways, and items of lists,
+stand in a tree of words and are found as the words are read. Any other phrase is filed under a pair: a word of the part
+that fewest phrases use, and a word of its next rarest part. Only where both stand in the text, as far apart as the phrase allows, and
 the other parts it cannot do without as well, is it matched word for word from where it could begin.
 
 What a match means (negated, someone else's, long ago) is not decided here: see `context`.
@@ -77,6 +77,7 @@ _Found = tuple[int, int, int, int, Spans]
 """First token, token after it negated, number of the entry, words in gaps, gaps: in this order the best of equals comes first."""
 _Near = tuple[int, int, int]
 """A class by number, and where a word of it has to stand from the anchor: the nearest place and the farthest, negative to the left."""
+_FEW_WAYS = 32  # more would make the tree large, and most phrases have fewer
 _WINDOW = 48  # tokens that are looked at together: pairs of words far apart are not worth asking for
 
 
@@ -326,14 +327,15 @@ class LexiconBuilder:
         several: list[tuple[Sequence_, int]] = []
         for sequence, entry in self._parsed:
             match sequence:
-                case [Items(items=items, optional=False)]:
-                    for words in dict.fromkeys(w for item in items for w in self._spell(item)):
-                        self._file(words).entries += (numbers[entry],)
                 case [Listed(name=name, optional=False)] if name != "number":
                     plain[self._symbols[name]].append(numbers[entry])
-                case _:
-                    several.append((sequence, numbers[entry]))
-                    used.update(set(self._keys(sequence)))
+                    continue
+            ways = self._written_out(sequence)
+            for words in dict.fromkeys(ways):
+                self._file(words).entries += (numbers[entry],)
+            if not ways:
+                several.append((sequence, numbers[entry]))
+                used.update(set(self._keys(sequence)))
         weights: dict[frozenset[Key], int] = {}
         pairs: defaultdict[Key, defaultdict[Key, defaultdict[tuple[int, int], list[_Phrase]]]]
         pairs = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
@@ -368,6 +370,18 @@ class LexiconBuilder:
             filed[key] = {need: same.setdefault(one, one) for need, one in listed.items()}
         spelled = frozenset(self._words)
         return Lexicon(entries, filed, tuple(self._numbers), longest, self._heads, plain, spelled, self._number_words, self._known)
+
+    def _written_out(self, sequence: Sequence_) -> list[tuple[str, ...]]:
+        """Every way to say a sequence without lists and gaps, if these are few; none otherwise."""
+        ways: list[tuple[str, ...]] = [()]
+        for element in sequence:
+            if not isinstance(element, Items):
+                return []
+            forms = [words for item in element.items for words in self._spell(item)] + [()] * element.optional
+            if len(ways) * len(forms) > _FEW_WAYS and len(sequence) > 1:
+                return []
+            ways = [way + words for way in ways for words in forms]
+        return ways
 
     def _number(self, keys: frozenset[Key]) -> int:
         return self._numbers.setdefault(keys, len(self._numbers))
