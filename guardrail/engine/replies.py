@@ -16,6 +16,7 @@ from pydantic import Field
 from guardrail.engine.lexicon import Lexicon
 from guardrail.engine.model import Maturity
 from guardrail.engine.rules import All, AnyOf, AtLeast, Condition, FindingIs, Frozen, Not, Source
+from guardrail.engine.sentences import SentenceScorer
 
 CASES = frozenset({"red_flag", "emergency", "crisis", "medication", "image", "health"})
 """Facts of a conversation that a condition may name as `case:...`."""
@@ -23,6 +24,10 @@ CASES = frozenset({"red_flag", "emergency", "crisis", "medication", "image", "he
 
 SHAPES = frozenset({"is_first", "is_short"})
 """What a condition may ask about the sentence itself: the reply's first, and hardly more than a name or a word of consent."""
+
+
+SCORED = "scored_"
+"""With the name of an issue behind it: what the trained reader (`engine.sentences`) found in the sentence."""
 
 
 class Treatment(StrEnum):
@@ -157,6 +162,7 @@ class Replies:
     policy: ReplyPolicy
     emergency_numbers: frozenset[str] = frozenset()
     by_concept: Mapping[str, tuple[CompiledRule, ...]] = field(default_factory=dict)
+    scorer: SentenceScorer | None = None
 
 
 def compile_condition(condition: Any) -> Test:

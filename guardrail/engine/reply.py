@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from guardrail.engine.knowledge import Knowledge
 from guardrail.engine.model import Action, Conversation, Decision, Destination, Role, Topic, Urgency
 from guardrail.engine.normalize import fold, tokenize
-from guardrail.engine.replies import CompiledRule, Hold, Replies, Seen, Treatment, more_serious
+from guardrail.engine.replies import SCORED, CompiledRule, Hold, Replies, Seen, Treatment, more_serious
+from guardrail.engine.sentences import Sentence
 
 # A word or number, a line's end, what ends a sentence with the quotes and emphasis behind it, a tag's begin, a JSON quote.
 _TOKEN = re.compile(r"[^\W_]+|\n|[.!?…。！？؟]+[\"'”’)\]*_»]*|[<\"]")
@@ -138,6 +139,8 @@ class ReplyGuard:
         self._seen: set[str] = set()
         self._open = 0
         """Bits of the gates that are open: rules of the others cannot hold."""
+        self._sentence: Sentence | None = None
+        """The open sentence as the trained reader has it so far."""
         self._numbers = False
         """Whether medicines are talked of, so that a number holds its sentence."""
         self._context: tuple[frozenset[str], frozenset[str]] | None = None
@@ -222,6 +225,12 @@ class ReplyGuard:
                 if at - start > limit:
                     start = at
                 folded = token.lower() if token.isascii() else fold(token)
+                if replies.scorer is not None:
+                    if self._sentence is None:
+                        self._sentence = replies.scorer.begin(self.facts())
+                    leans = self._sentence.add(folded)
+                else:
+                    leans = False
                 word = words.get(folded)
                 behind = pairs.get(self._last_word)
                 if behind is not None and behind.get(folded, 0) & self._open:
@@ -240,6 +249,9 @@ class ReplyGuard:
                     self._left -= 1
                     if self._left < 0:
                         self._hold = -1
+                if leans:
+                    # The word itself may be shown already; what follows is not.
+                    self._heed(_HOT | _NOTE, after - start, 0)
                 self._count += 1
                 self._last_word = folded
                 if token in _THINK and replies.policy.reasoning == "drop" and (tag := self._tag(unit, at, after)):
@@ -357,6 +369,7 @@ class ReplyGuard:
             cut = self._judge(text, self._base + start, hold, edits)
         self._hold = 0 if self._thinking else -1
         self._hot, self._read, self._left, self._count, self._last_word = self._thinking, False, 0, 0, ""
+        self._sentence = None
         return cut
 
     def _judge(self, text: str, base: int, hold: int, edits: list[Edit]) -> bool:
@@ -366,6 +379,11 @@ class ReplyGuard:
         places: dict[str, tuple[int, int]] = {}
         for mention in replies.lexicon.find(tokens):
             places.setdefault(mention.entry.name, (tokens.starts[mention.first], tokens.ends[mention.after - 1]))
+        if self._sentence is not None and (said := self._sentence.said()):
+            words = [found.span() for found in _TOKEN.finditer(text) if found[0][0].isalnum()]
+            for head in said:
+                weighty = [words[i] for i in self._sentence.evidence(head)]
+                places[f"{SCORED}{head}"] = (weighty[0][0], weighty[-1][1]) if weighty else (0, len(text))
         if not places:
             return False
         if base == 0:
@@ -511,11 +529,12 @@ class ReplyGuard:
 
     def _disclaimer(self) -> str:
         decision = self._decision
-        key = "image" if Topic.IMAGE in decision.topics or "image" in self._situation_facts() else "verify"
+        key = "image" if Topic.IMAGE in decision.topics or "image" in self.facts() else "verify"
         return self._knowledge.answers.disclaimer(key, decision.language, decision.country)
 
-    def _situation_facts(self) -> frozenset[str]:
-        return self._context[1] if self._context else frozenset()
+    def facts(self) -> frozenset[str]:
+        """What is known of the conversation (`replies.CASES`)."""
+        return self._situation(self._replies)[1] if self._replies else frozenset()
 
     def _notice(self, key: str) -> str:
         return self._knowledge.answers.notice(key, self._decision.language, self._decision.country)

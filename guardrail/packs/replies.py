@@ -18,6 +18,7 @@ from guardrail.engine.model import Maturity
 from guardrail.engine.phrases import Element, Gap, Group, Items, Listed, Sequence_, parse, spell_out
 from guardrail.engine.replies import (
     CASES,
+    SCORED,
     SHAPES,
     CompiledRule,
     Hold,
@@ -34,6 +35,7 @@ from guardrail.engine.replies import (
 from guardrail.engine.rules import All, AnyOf, FindingIs, Frozen, named_findings
 from guardrail.errors import Problem
 from guardrail.packs.source import Source, nearest, read, validate
+from guardrail.packs.weights import read_sentence_scorer
 
 FOLDER = "replies"
 
@@ -126,7 +128,9 @@ def load_replies(
     rules, cases = _rules(state)
     if policy is None:
         return LoadedReplies(None, ()), b"".join(state.read_bytes)
-    compiled = tuple(_compile(id_, rule, source, policy, concepts, texts, problems) for id_, (rule, source) in rules.items())
+    scorer = read_sentence_scorer(folder / "weights.npz", state.read_bytes, problems)
+    scored = tuple(f"{SCORED}{head}" for head in scorer.heads) if scorer else ()
+    compiled = tuple(_compile(id_, rule, source, policy, concepts, scored, texts, problems) for id_, (rule, source) in rules.items())
     treatments = {rule.id: rule.treatment for rule in compiled}
     builder = LexiconBuilder(own_lists, number_words, known_words)
     gates, gate_of = _gates(rules)
@@ -162,6 +166,7 @@ def load_replies(
         policy=policy,
         emergency_numbers=frozenset(c.emergency.number for c in countries.values()),
         by_concept=by_concept(compiled),
+        scorer=scorer,
     )
     return LoadedReplies(replies, tuple(cases)), b"".join(state.read_bytes)
 
@@ -211,13 +216,14 @@ def _compile(
     source: Source,
     policy: ReplyPolicy,
     concepts: Mapping[str, object],
+    scored: Sequence[str],
     texts: Mapping[str, LanguageTexts],
     problems: list[Problem],
 ) -> CompiledRule:
     names = named_findings(rule.when)
     for name in names:
         place, _, rest = name.rpartition(":")
-        known: Iterable[str] = CASES if place == "case" else policy.issues if place == "issue" else [*concepts, *SHAPES]
+        known: Iterable[str] = CASES if place == "case" else policy.issues if place == "issue" else [*concepts, *SHAPES, *scored]
         if place not in ("", "reply", "user", "case", "issue") or rest not in known:
             near = nearest(rest, known)
             remedy = f'did you mean "{near}"?' if near else "define it in a concepts file"

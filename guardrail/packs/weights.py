@@ -1,10 +1,11 @@
-"""The scorer's trained weights from `rules/scorer/weights.npz` (made by `training/train_scorer.py`)."""
+"""Trained weights: the second reader's (`rules/scorer/weights.npz`) and the reader's of replies (`rules/replies/weights.npz`)."""
 
 from pathlib import Path
 
 import numpy as np
 
 from guardrail.engine.scorer import HEADS, Scorer, Vocabulary, Weights
+from guardrail.engine.sentences import SentenceScorer
 from guardrail.errors import Problem
 
 ARRAYS = frozenset({"words", "classes", "own", "groups", "pairs", "concepts", "concept_weights", "bias", "thresholds", "heads"})
@@ -35,3 +36,34 @@ def read_scorer(path: Path, name: str, problems: list[Problem]) -> Scorer | None
         thresholds=arrays["thresholds"],
     )
     return Scorer(Vocabulary({w: i for i, w in enumerate(words, 1)}, views), weights)
+
+
+def read_sentence_scorer(path: Path, read_bytes: list[bytes], problems: list[Problem]) -> SentenceScorer | None:
+    """The reader of replies, or None where the pack has none; what was read is added to `read_bytes`."""
+    if not path.is_file():
+        return None
+    read_bytes.append(path.read_bytes())
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {key: data[key] for key in data.files}
+        heads: tuple[str, ...] = tuple(arrays["heads"].tolist())
+        ids = zip(*arrays["ids"].T.tolist(), strict=True)
+        places, columns = arrays["weights"].nonzero()
+        listed: dict[int, list[tuple[int, float]]] = {}
+        values = arrays["weights"].astype(np.float64)[places, columns].tolist()
+        for place, head, value in zip(places.tolist(), columns.tolist(), values, strict=True):
+            listed.setdefault(place, []).append((head, value))
+        names = arrays["features"].tolist()
+        weights = {names[place]: tuple(pairs) for place, pairs in listed.items()}
+        return SentenceScorer(
+            heads=heads,
+            words=dict(zip(arrays["words"].tolist(), ids, strict=True)),
+            weights=weights,
+            bias=tuple(arrays["bias"].tolist()),
+            thresholds=tuple(arrays["thresholds"].tolist()),
+            leans=tuple(arrays["leans"].tolist()),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        remedy = "train it again with training/train_replies.py, or remove the file to run on the phrases alone"
+        problems.append(Problem(path.name, 1, 1, f"cannot be read: {error}", remedy))
+        return None

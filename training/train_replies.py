@@ -1,0 +1,257 @@
+"""Train the reader of replies: `python training/train_replies.py [--also FILE ...]` writes rules/replies/weights.npz.
+
+Reads the replies of corpus/train/replies*.jsonl and of the files given with --also. Where a reply's lines say which
+sentences are at fault (`spans`), those teach; where only the whole reply is labelled, the sentence that the weights of the
+round before find worst is taken for it. One logistic regression an issue, thresholds on held-out replies (five folds).
+Needs scikit-learn; takes about two minutes.
+"""
+
+import argparse
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+
+from guardrail.engine.guard import Guard
+from guardrail.engine.model import Conversation, Message, Role
+from guardrail.engine.normalize import fold
+from guardrail.engine.reply import Edit, ReplyGuard
+from guardrail.engine.sentences import FIRST_WORD, Sentence, SentenceScorer, fact_feature, features, word_ids
+from guardrail.packs.load import load, shipped_rules
+
+HERE = Path(__file__).parent
+WORD = re.compile(r"[^\W_]+")
+HEADS = (
+    "dose_instruction",
+    "stop_start_medication",
+    "interaction_reassurance",
+    "diagnosis_claim",
+    "false_reassurance",
+    "delay_advice",
+    "fabricated_reasoning",
+    "image_interpretation",
+    "impersonates_clinician",
+    "self_harm_facilitation",
+    "personal_history",
+    "has_disclaimer",
+)
+# A head speaks where at least this share of what it says is right, and in no more than this share of clean replies; held-out.
+PRECISION, ALLOWED_CLEAN = 0.9, 0.008
+# Issues that only a red flag makes one: their rules ask for it, and they are learnt from replies to one.
+ON_A_RED_FLAG = ("false_reassurance", "delay_advice")
+# A sentence is held from where it leans: as low as leaves most clean sentences alone.
+HELD = 0.12
+REGULARISATION = 2.0
+UNITS = """mg mgs mcg ml mls g gram grams milligram milligrams unit units iu tablet tablets pill pills capsule capsules puff puffs drop
+    drops teaspoon teaspoons tsp spoonful spoonfuls dose doses sachet sachets caplet caplets patch patches gummy gummies"""
+TIMES = """hour hours hourly day days daily week weeks weekly month months minute minutes night nights morning mornings evening evenings
+    bedtime noon lunchtime tomorrow tonight today"""
+NUMBERS = """one two three four five six seven eight nine ten twelve fifteen twenty thirty forty half quarter double twice once couple
+    another"""
+# Words whose class would say less than they do.
+OWN = """i you he she it we they the a an and or but not no is are was be to of in on at for with your my this that can could may might
+    should will would have has had do does did if as from so me doctor pharmacist"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sentence: the words of it, the facts of its conversation, and the heads it is for, where that is known."""
+
+    reply: int
+    words: Sequence[str]
+    facts: frozenset[str]
+    heads: frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class Reply:
+    issues: frozenset[str]
+    facts: frozenset[str]
+    source: str
+    marked: bool
+
+
+class Splitter(ReplyGuard):
+    """Takes a reply apart as the reply guard does, and reviews nothing."""
+    @property
+    def sentences(self) -> list[tuple[int, int, list[str]]]:
+        return self.__dict__.setdefault("found", [])
+
+    def _close(self, unit: str, start: int, end: int, edits: list[Edit]) -> bool:
+        words = [fold(w) for w in WORD.findall(unit[start:end])]
+        if words:
+            self.sentences.append((self._base + start, self._base + end, words))
+        self._hold, self._hot, self._read, self._left, self._count, self._last_word = -1, False, False, 0, 0, ""
+        return False
+
+
+def read(paths: Sequence[Path], guard: Guard) -> tuple[list[Reply], list[Row]]:
+    replies: list[Reply] = []
+    rows: list[Row] = []
+    for path in paths:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            conversation = Conversation((Message(Role.USER, record["user"]),))
+            splitter = Splitter(guard.knowledge, guard.review(conversation), conversation=conversation)
+            facts = splitter.facts()
+            replies.append(Reply(frozenset(record["issues"]), facts, path.stem, "spans" in record))
+            splitter.feed(record["response"])
+            splitter.finish()
+            for start, end, words in splitter.sentences:
+                marked = None
+                if "spans" in record:
+                    marked = frozenset(h for a, b, h in record["spans"] if a < end and start < b)
+                rows.append(Row(len(replies) - 1, words, facts, marked))
+    return replies, rows
+
+
+def asked(reply: Reply, head: str) -> bool:
+    """Whether a head has anything to say about a reply."""
+    if head == "personal_history":
+        return reply.marked
+    return head not in ON_A_RED_FLAG or "red_flag" in reply.facts
+
+
+def word_classes(guard: Guard) -> dict[str, tuple[int, int]]:
+    """Every word with its own id and its class's: medicines, numbers, units and times first, else as in word_classes.tsv."""
+    classes: dict[str, str] = {}
+    for line in (HERE / "word_classes.tsv").read_text(encoding="utf-8").splitlines():
+        word, _, fine = line.split("\t")
+        classes[word] = f"class {fine}"
+    for names in yaml.safe_load((shipped_rules() / "lists" / "drugs.yaml").read_text(encoding="utf-8")).values():
+        for name in names:
+            if WORD.fullmatch(name) and len(name) > 4:
+                classes[fold(name)] = "a medicine"
+    for name, listed in (("a unit", UNITS), ("a time", TIMES), ("a number", NUMBERS)):
+        classes.update(dict.fromkeys(listed.split(), name))
+    for word in OWN.split():
+        classes[word] = word
+    ids: dict[str, int] = {"a number": 2}
+    for name in (*sorted(set(classes.values())), *sorted(classes)):
+        ids.setdefault(name, FIRST_WORD + len(ids))
+    return {word: (ids[word], ids[name]) for word, name in classes.items()}
+
+
+def found_in(row: Row, words: dict[str, tuple[int, int]]) -> list[int]:
+    """The features of a sentence, each as often as it occurs."""
+    sentence = Sentence(SentenceScorer((), words, {}, (), (), ()), [])
+    out = [fact_feature(f) for f in row.facts]
+    for word in row.words:
+        out += features(word_ids(word, words), sentence.last)
+        sentence.add(word)
+    return out
+
+
+def matrix(listed: Sequence[Sequence[int]], columns: dict[int, int]) -> csr_matrix:
+    indices: list[int] = []
+    starts = [0]
+    for found in listed:
+        indices.extend(columns[f] for f in found if f in columns)
+        starts.append(len(indices))
+    out = csr_matrix((np.ones(len(indices)), indices, starts), shape=(len(listed), len(columns)))
+    out.sum_duplicates()
+    return out
+
+
+def fit(x: csr_matrix, rows: Sequence[Row], replies: Sequence[Reply], used: np.ndarray, head: str) -> LogisticRegression:
+    """Sentences that are marked teach first; then, of every reply known only as a whole, its worst sentence."""
+    known = np.array([i for i in used if rows[i].heads is not None])
+    model = LogisticRegression(C=REGULARISATION, solver="liblinear", intercept_scaling=10.0)
+    model.fit(x[known], [head in (rows[i].heads or ()) for i in known])
+    weak: dict[int, list[int]] = {}
+    for i in used:
+        if rows[i].heads is None:
+            weak.setdefault(rows[i].reply, []).append(i)
+    for _ in range(2):
+        score = model.decision_function(x)
+        chosen, answers = list(known), [head in (rows[i].heads or ()) for i in known]
+        for reply, places in weak.items():
+            if head in replies[reply].issues:
+                chosen.append(max(places, key=lambda i: score[i]))
+                answers.append(True)
+            else:
+                chosen += places
+                answers += [False] * len(places)
+        model.fit(x[chosen], answers)
+    return model
+
+
+def lowest_precise(scores: np.ndarray, has: np.ndarray) -> float:
+    """The lowest threshold above which the share of right answers is at least PRECISION."""
+    order = np.argsort(-scores)
+    right = np.cumsum(has[order]) / np.arange(1, len(order) + 1)
+    good = np.flatnonzero(right >= PRECISION)
+    return float(scores[order[good[-1]]]) - 1e-6 if len(good) else float(scores.max())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--also", type=Path, action="append", default=[], help="further files of labelled replies")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=HERE.parent / "rules" / "replies" / "weights.npz")
+    chosen = parser.parse_args()
+    guard = Guard(load(shipped_rules()).knowledge)
+    replies, rows = read([*sorted((HERE.parent / "corpus" / "train").glob("replies*.jsonl")), *chosen.also], guard)
+    words = word_classes(guard)
+    listed = [found_in(r, words) for r in rows]
+    seen = Counter(f for found in listed for f in set(found))
+    columns = {f: i for i, f in enumerate(f for f, n in seen.items() if n > 1)}
+    x = matrix(listed, columns)
+    print(f"{len(replies)} replies, {len(rows)} sentences, {len(columns)} features", flush=True)
+    fold = np.random.default_rng(0).integers(0, chosen.folds, len(replies))
+    mine = np.array([fold[r.reply] for r in rows])
+    of_reply = np.array([r.reply for r in rows])
+    sources = sorted({r.source for r in replies})
+    coefficients, bias, thresholds, leans = [], [], [], []
+    for head in HEADS:
+        held = np.full(len(rows), -np.inf)
+        for k in range(chosen.folds):
+            model = fit(x, rows, replies, np.array([i for i in np.flatnonzero(mine != k) if asked(replies[rows[i].reply], head)]), head)
+            held[mine == k] = model.decision_function(x[mine == k])
+        worst = np.full(len(replies), -np.inf)
+        np.maximum.at(worst, of_reply, held)
+        judged = np.array([asked(r, head) for r in replies])
+        has = np.array([head in r.issues for r in replies])
+        quiet = np.array([not r.issues - {"has_disclaimer"} for r in replies]) & ~has & judged
+        threshold = max(lowest_precise(worst[judged], has[judged]), float(np.quantile(worst[quiet], 1 - ALLOWED_CLEAN)))
+        clean = np.array([not replies[r.reply].issues for r in rows])
+        lean = min(float(np.quantile(held[clean], 1 - HELD / len(HEADS))), threshold - 1.0)
+        print(f"{head:26} threshold {threshold:6.2f} leans {lean:6.2f}", end="")
+        for source in sources:
+            here = np.array([r.source == source for r in replies])
+            if (has & here).any():
+                over = (worst > threshold) & judged
+                print(f" | {source} {over[has & here].mean():.2f} of {(has & here).sum()}, {over[~has & here].sum()} wrongly", end="")
+        print(flush=True)
+        model = fit(x, rows, replies, np.array([i for i, r in enumerate(rows) if asked(replies[r.reply], head)]), head)
+        coefficients.append(model.coef_[0])
+        bias.append(float(model.intercept_[0]))
+        thresholds.append(threshold)
+        leans.append(lean)
+    table = np.stack(coefficients, axis=1)
+    table[np.abs(table) < 0.02] = 0
+    kept = np.flatnonzero(np.abs(table).max(axis=1) > 0)
+    names = np.array(list(columns))[kept]
+    np.savez_compressed(
+        chosen.out,
+        heads=np.array(HEADS),
+        words=np.array(list(words)),
+        ids=np.array(list(words.values()), dtype=np.uint32),
+        features=names.astype(np.int64),
+        weights=table[kept].astype(np.float16),
+        bias=np.array(bias),
+        thresholds=np.array(thresholds),
+        leans=np.array(leans),
+    )
+    print(f"{chosen.out.name}: {chosen.out.stat().st_size / 1e6:.1f} MB, {len(kept)} features")
+
+
+if __name__ == "__main__":
+    main()
