@@ -13,7 +13,7 @@ import orjson
 from guardrail.audit.chain import columns
 from guardrail.audit.entry import canonical, with_words
 from guardrail.audit.keys import TextKeys
-from guardrail.audit.row import Row
+from guardrail.audit.row import Row, as_bytes
 from guardrail.errors import ConfigError
 
 
@@ -21,13 +21,13 @@ def write_line(row: Row, keys: TextKeys | None = None) -> bytes:
     """One row. Of an erased one only its place and hash are left."""
     line: dict[str, Any] = {"writer": row.writer, "seq": row.seq, "id": row.id, "at": row.at, "kind": row.kind}
     line |= {"before": row.before, "hash": row.hash}
-    line["entry"] = None if row.body is None else orjson.Fragment(bytes(row.body))
+    line["entry"] = entry = None if row.body is None else _read(row.body)
     if row.words is not None and row.words_key is not None:
-        opened = with_words(orjson.loads(bytes(row.body or b"{}")), (row.words_key, bytes(row.words)), keys) if keys else None
+        opened = with_words(entry, (row.words_key, bytes(row.words)), keys) if keys and entry else None
         if opened is not None:
             line["opened"] = {name: opened[name] for name in ("texts", "decision", "reply")}
         line["words"] = {"key": row.words_key, "data": base64.b64encode(bytes(row.words)).decode()}
-    return orjson.dumps(line) + b"\n"
+    return orjson.dumps(line, option=orjson.OPT_SORT_KEYS) + b"\n"
 
 
 def read_lines(path: Path) -> Iterator[Row]:
@@ -48,12 +48,27 @@ def seals_among(rows: Iterable[Row]) -> Iterator[Row]:
     return (row for row in rows if row.kind in ("seal", "erasure"))
 
 
+def _read(body: Any) -> Any:
+    """The entry, in which what is not canonical stays visible: its hash does not fit."""
+    try:
+        return orjson.loads(as_bytes(body))
+    except ValueError:
+        return {"unreadable": as_bytes(body).hex()}
+
+
+def _columns(entry: Any) -> tuple[int, str, str, str, str | None]:
+    """What is not exported beside the entry, because the entry says it: urgency, destination, action, outcome, tenant."""
+    try:
+        return columns(entry)[3:]
+    except (KeyError, TypeError, AttributeError):
+        return 0, "", "", "", None
+
+
 def _read_line(line: dict[str, Any]) -> Row:
     entry = line["entry"]
     words = line.get("words")
     data, key = (base64.b64decode(words["data"]), words["key"]) if words else (None, None)
     place = (str(line["writer"]), int(line["seq"]), line["id"], line["at"], line["kind"])
-    # The rest of the columns is not exported: what they say is in the entry.
-    rest = (0, "", "", "", None) if entry is None else columns(entry)[3:]
     body = None if entry is None else canonical(entry)
-    return Row(*place, *rest, body, line["before"], line["hash"], (entry or {}).get("exchange"), data, key)
+    exchange = entry.get("exchange") if isinstance(entry, dict) else None
+    return Row(*place, *_columns(entry), body, line["before"], line["hash"], exchange, data, key)

@@ -17,7 +17,7 @@ from guardrail.audit.chain import Chain, insert_statements, ranges
 from guardrail.audit.database import open_database
 from guardrail.audit.entry import with_words
 from guardrail.audit.keys import TextKeys
-from guardrail.audit.row import COLUMNS, Row
+from guardrail.audit.row import COLUMNS, Row, as_bytes
 from guardrail.engine.model import Urgency
 
 PAGE = 1000
@@ -88,7 +88,7 @@ class AuditReader:
         if not rows:
             return None
         body, name, data = rows[0]
-        entry: dict[str, Any] = orjson.loads(bytes(body))
+        entry: dict[str, Any] = orjson.loads(as_bytes(body))
         if "words" not in entry:
             return entry
         if not words:
@@ -103,7 +103,7 @@ class AuditReader:
             some = ids[first : first + 500]
             marks = ", ".join("?" * len(some))
             sql = f"SELECT id, body FROM entries WHERE id IN ({marks}) AND kind = 'exchange' AND body IS NOT NULL"  # noqa: S608  # only marks
-            found |= {id: orjson.loads(bytes(body)) for id, body in self._query(sql, some)}
+            found |= {id: orjson.loads(as_bytes(body)) for id, body in self._query(sql, some)}
         return found
 
     # Figures
@@ -178,7 +178,7 @@ class AuditReader:
     def accesses(self, exchange: str) -> list[dict[str, Any]]:
         """Who opened or exported an exchange, oldest first; exports of everything are not among them."""
         sql = "SELECT body FROM entries WHERE exchange = ? AND kind = 'access' ORDER BY at"
-        found = [orjson.loads(bytes(body)) for (body,) in self._query(sql, [exchange])]
+        found = [orjson.loads(as_bytes(body)) for (body,) in self._query(sql, [exchange])]
         return [{name: access[name] for name in ("at", "by", "action")} for access in found]
 
     def keep(self, chain: Chain, entry: dict[str, Any]) -> None:
@@ -246,11 +246,8 @@ class AuditReader:
             rows = self._query(f"{sql} AND at < ?", [before])
         else:
             # The pseudonym stands in the body only: erasing a patient is rare, and reads everything.
-            rows = [
-                (row.writer, row.seq, row.id)
-                for row in self.chains()
-                if row.kind == "exchange" and row.body is not None and patient and orjson.loads(bytes(row.body)).get("patient") == patient
-            ]
+            exchanges = (row for row in self.chains() if row.kind == "exchange" and row.body is not None)
+            rows = [(row.writer, row.seq, row.id) for row in exchanges if orjson.loads(as_bytes(row.body)).get("patient") == patient]
         return sorted((str(writer), int(seq), str(id)) for writer, seq, id in rows)
 
     def rotate(self, keys: TextKeys) -> tuple[int, int]:

@@ -34,6 +34,11 @@ COLUMNS = "writer, seq, id, at, kind, urgency, destination, action, outcome, ten
 _BODY, _WORDS = Row._fields.index("body"), Row._fields.index("words")
 
 
+def as_bytes(body: Any) -> bytes:
+    """A body as it is hashed. SQLite keeps whatever type an edit wrote."""
+    return body if isinstance(body, bytes) else bytes(body) if isinstance(body, memoryview) else str(body).encode()
+
+
 def to_line(row: Row) -> bytes:
     """A row as a line of a spool."""
     values: list[Any] = list(row)

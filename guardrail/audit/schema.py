@@ -8,7 +8,6 @@ the middle leaves the step before. Every store is brought up to date when it is 
 A store that is newer than this program is refused, not used: its tables may mean something else.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -72,12 +71,18 @@ def _account_for_erased(database: "Database") -> None:
     """Version 1 erased without a record of it, and `audit verify` asks for one."""
     from guardrail.audit.chain import Chain, insert_statements, ranges
 
-    erased = database.execute("SELECT writer, seq FROM entries WHERE kind = 'erased' ORDER BY writer, seq")
+    known = [orjson.loads(bytes(body)) for (body,) in database.execute("SELECT body FROM entries WHERE kind = 'erasure'")]
+    runs = {writer: runs for entry in known for writer, runs in entry["ranges"].items()}
+    erased = [
+        (writer, seq)
+        for writer, seq in database.execute("SELECT writer, seq FROM entries WHERE kind = 'erased' ORDER BY writer, seq")
+        if not any(first <= seq <= last for first, last in runs.get(writer, ()))
+    ]
     if not erased:
         return
     last = database.execute("SELECT MAX(at) FROM entries")[0][0]
-    chain = Chain(writer=hashlib.sha256(b"erased before version 2").hexdigest()[:32])
-    entry = {"kind": "erasure", "id": "erased-before-version-2", "at": last, "by": "an older version", "ranges": ranges(erased)}
+    chain = Chain()
+    entry = {"kind": "erasure", "id": f"erasure-{chain.writer}-1", "at": last, "by": "an older version", "ranges": ranges(erased)}
     database.write(insert_statements([chain.add(entry)]))
 
 
@@ -204,4 +209,6 @@ def _step(database: "Database", statements: tuple[str, ...], reached: int, fill:
 def _has_table(database: "Database", name: str) -> bool:
     if database.blob == "BLOB":
         return bool(database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", [name]))
-    return database.execute("SELECT to_regclass(?) IS NOT NULL", [name])[0][0] is True
+    # Not to_regclass: within a transaction it may remember that a table was not there.
+    sql = "SELECT 1 FROM pg_catalog.pg_tables WHERE tablename = ? AND schemaname = ANY (current_schemas(false))"
+    return bool(database.execute(sql, [name]))

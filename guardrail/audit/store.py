@@ -93,13 +93,11 @@ class AuditStore:
         """Wait until what was recorded so far is in the store, or in the spool because the store refused it."""
         done = threading.Event()
         self._queue.put(done, timeout=timeout)
-        self._hurry.set()
         return done.wait(timeout)
 
     def close(self, timeout: float = 10.0) -> None:
         """Seal the chain, write what is queued and stop."""
         self._queue.put(None)
-        self._hurry.set()
         self._chaining.join(timeout)
         self._shipping.join(timeout)
 
@@ -128,6 +126,7 @@ class AuditStore:
                 log.error("audit_lost", count=len(rows), alarm=True)
             for event in waiting:
                 self._waiting.put(event)
+                self._hurry.set()
             self._work.set()
         self._stopping.set()
         self._work.set()

@@ -16,7 +16,7 @@ import orjson
 from guardrail.audit.chain import Heads, columns, seal_message
 from guardrail.audit.entry import START, link
 from guardrail.audit.keys import PublicKey
-from guardrail.audit.row import Row
+from guardrail.audit.row import Row, as_bytes
 
 Claims = dict[str, dict[int, list[tuple[str, str]]]]
 """Writer -> number -> the hashes that stood there, and who says so."""
@@ -72,7 +72,7 @@ def verify(
         else:
             if row.kind != "access":  # a command that had no key may note that it exported
                 first_at.setdefault(row.writer, row.at)
-            if complaint := _complaint(row, _as_bytes(row.body)):
+            if complaint := _complaint(row, as_bytes(row.body)):
                 found.problems.append(f"{place} ({row.id}): {complaint}")
         for digest, who in claims.get(row.writer, {}).pop(row.seq, ()):
             if digest != row.hash:
@@ -172,12 +172,7 @@ def _is_signed(row: Row, entry: dict[str, Any], keys: Mapping[str, PublicKey]) -
 
 def _read(body: Any) -> dict[str, Any]:
     try:
-        entry = orjson.loads(_as_bytes(body))
+        entry = orjson.loads(as_bytes(body))
     except ValueError:
         return {}
     return entry if isinstance(entry, dict) else {}
-
-
-def _as_bytes(body: Any) -> bytes:
-    """A body as it is hashed. SQLite keeps whatever type an edit wrote."""
-    return body if isinstance(body, bytes) else bytes(body) if isinstance(body, memoryview) else str(body).encode()

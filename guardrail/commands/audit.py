@@ -21,6 +21,7 @@ from guardrail.audit.entry import access_entry
 from guardrail.audit.export import read_lines, seals_among, write_line
 from guardrail.audit.keys import PublicKey, SigningKey, TextKeys, add_text_key
 from guardrail.audit.reader import AuditReader
+from guardrail.audit.row import as_bytes
 from guardrail.audit.verify import Verification
 from guardrail.audit.verify import verify as verify_rows
 from guardrail.errors import ConfigError, StoreError
@@ -226,7 +227,7 @@ def _csv(reader: AuditReader) -> Iterator[bytes]:
     for row in reader.chains():
         if row.body is None or row.kind != "exchange":
             continue
-        entry: dict[str, Any] = orjson.loads(bytes(row.body))
+        entry: dict[str, Any] = orjson.loads(as_bytes(row.body))
         decision = entry["decision"] or {"urgency": "", "destination": "", "action": "", "rules": ()}
         rules = " ".join(hit["id"] for hit in decision["rules"])
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["at"]))
