@@ -77,6 +77,7 @@ class Outbox:
         """Deliveries that are due, which nobody else gets until the lease ends. Each counts as an attempt."""
         values = [receiver, now, limit, now + lease_seconds]
         found = self._use(lambda database: database.execute(self._claim, values))
+        found.sort(key=lambda row: row[2])  # RETURNING keeps no order
         return [Delivery(i, r, made, attempts, alert) for r, i, made, attempts, body in found if (alert := _read(body)) is not None]
 
     def sent(self, delivery: Delivery, now: float) -> None:
