@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from guardrail.audit.database import open_database
+from guardrail.audit.keys import SigningKey, TextKeys
 from guardrail.audit.record import ExchangeRecord, Outcome
+from guardrail.audit.schema import MIGRATIONS
 from guardrail.audit.store import AuditStore
 from guardrail.cli import main
 from guardrail.dashboard.access import is_password
@@ -147,3 +149,134 @@ def test_a_password_becomes_what_the_settings_hold() -> None:
 
     assert is_password("a long enough one", result.output.strip())
     assert CliRunner().invoke(main, ["password", "--password", "short"]).exit_code == 2
+
+
+# Keys, seals, offline
+
+
+@pytest.fixture
+def sealed(tmp_path: Path, small_guard: Guard) -> tuple[str, Path]:
+    """A sealed record whose words are encrypted, and the folder of its keys: seal.pem, seal.pem.pub, texts."""
+    assert run("signing-key", str(tmp_path / "seal.pem")).exit_code == 0
+    assert run("text-key", str(tmp_path / "texts")).exit_code == 0
+    url = f"sqlite:///{tmp_path}/sealed.db"
+    store = AuditStore(url, "encrypted", signing=SigningKey.read(tmp_path / "seal.pem"), keys=TextKeys.read(tmp_path / "texts"))
+    for number in range(3):
+        decision = small_guard.review(Conversation((Message(Role.USER, "I have chest pain"),)))
+        texts = ("I have chest pain",)
+        store.record(
+            ExchangeRecord(f"id{number}", 1_700_000_000.0, "chat_completions", Outcome.ANSWERED, decision, texts=texts, turns=(0,))
+        )
+    store.close()
+    return url, tmp_path
+
+
+def test_a_sealed_record_verifies_with_the_public_key(sealed: tuple[str, Path]) -> None:
+    url, folder = sealed
+
+    result = run("verify", "--audit", url, "--public-key", str(folder / "seal.pem.pub"))
+
+    assert result.exit_code == 0
+    assert "0 erased, 0 problems\n" in result.output
+    assert "seals; 0 entries come after the last seal of their writer" in result.output
+    assert "were not checked" not in result.output
+
+
+def test_without_the_public_key_it_says_that_signatures_were_not_checked(sealed: tuple[str, Path]) -> None:
+    assert "signatures were not checked: give --public-key" in run("verify", "--audit", sealed[0]).output
+
+
+def test_an_export_verifies_far_from_the_store_and_shows_what_was_cut(sealed: tuple[str, Path]) -> None:
+    url, folder = sealed
+    export, public = folder / "export.jsonl", str(folder / "seal.pem.pub")
+    assert run("export", "--audit", url, "--output", str(export), "--signing-key", str(folder / "seal.pem")).exit_code == 0
+    for file in folder.glob("sealed.db*"):
+        file.unlink()
+
+    whole = run("verify", "--export", str(export), "--public-key", public)
+    lines = export.read_bytes().splitlines(keepends=True)
+    export.write_bytes(b"".join(line for line in lines if b'"id1"' not in line))
+    cut = run("verify", "--export", str(export), "--public-key", public)
+
+    assert (whole.exit_code, "0 problems" in whole.output) == (0, True)
+    assert (cut.exit_code, "are missing" in cut.output) == (1, True)
+
+
+def test_a_file_that_is_no_export_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "notes.jsonl").write_text('{"text": "hello"}\n')
+
+    result = run("verify", "--export", str(tmp_path / "notes.jsonl"))
+
+    assert result.exit_code == 2
+    assert "notes.jsonl:1: is not a line of guardrail audit export" in result.output
+
+
+def test_an_export_holds_encrypted_words_and_opens_them_with_the_keys(sealed: tuple[str, Path]) -> None:
+    url, folder = sealed
+
+    closed = run("export", "--audit", url).output
+    opened = exported_with(url, "--text-keys", str(folder / "texts"))
+
+    assert "I have chest pain" not in closed
+    assert [line["opened"]["texts"] for line in opened if line["kind"] == "exchange"] == [["I have chest pain"]] * 3
+
+
+def exported_with(url: str, *options: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run("export", "--audit", url, *options).output.splitlines()]
+
+
+def test_who_exported_is_in_the_record(url: str) -> None:
+    lines = exported_with(url)
+
+    (access,) = [line["entry"] for line in lines if line["kind"] == "access"]
+    assert (access["action"], access["exchange"]) == ("exported", None)
+    assert access["by"].endswith("(command line)")
+
+
+def test_erasing_from_a_sealed_record_asks_for_the_key(sealed: tuple[str, Path]) -> None:
+    url, folder = sealed
+    key, public = str(folder / "seal.pem"), str(folder / "seal.pem.pub")
+
+    refused = run("purge", "--audit", url, "--exchange", "id1")
+    erased = run("purge", "--audit", url, "--exchange", "id1", "--signing-key", key)
+    after = run("verify", "--audit", url, "--public-key", public)
+
+    assert (refused.exit_code, "--signing-key: this record is sealed" in refused.output) == (2, True)
+    assert erased.output == "1 exchanges erased\n"
+    assert (after.exit_code, "1 erased, 0 problems" in after.output) == (0, True)
+
+
+@pytest.mark.parametrize("what", [(), ("--older-than", "1", "--exchange", "id1")])
+def test_purge_wants_to_know_one_thing_to_erase(url: str, what: tuple[str, ...]) -> None:
+    result = run("purge", "--audit", url, *what)
+
+    assert (result.exit_code, "say what to erase" in result.output) == (2, True)
+
+
+def test_keys_rotate_and_the_old_key_may_go(sealed: tuple[str, Path]) -> None:
+    url, folder = sealed
+    keys = folder / "texts"
+    run("text-key", str(keys))
+
+    first = run("rotate", "--audit", url, "--text-keys", str(keys))
+    keys.write_bytes(keys.read_bytes().splitlines(keepends=True)[0])
+
+    assert first.output.startswith("3 texts encrypted anew under ")
+    opened = exported_with(url, "--text-keys", str(keys))
+    assert [line["opened"]["texts"] for line in opened if line["kind"] == "exchange"] == [["I have chest pain"]] * 3
+    assert run("verify", "--audit", url, "--public-key", str(folder / "seal.pem.pub")).exit_code == 0
+
+
+def test_the_tables_go_back_to_an_older_version_and_up_again(url: str) -> None:
+    down, again = run("migrate", "--audit", url, "--to", "1"), run("migrate", "--audit", url)
+
+    assert (down.exit_code, down.output) == (0, f"schema {len(MIGRATIONS)} to 1\n")
+    assert again.output == f"schema 1 to {len(MIGRATIONS)}\n"
+    assert run("migrate", "--audit", url, "--to", "99").exit_code == 2
+    assert run("verify", "--audit", url).exit_code == 0
+
+
+def test_a_key_file_is_never_overwritten(tmp_path: Path) -> None:
+    run("signing-key", str(tmp_path / "seal.pem"))
+
+    assert run("signing-key", str(tmp_path / "seal.pem")).exit_code == 2

@@ -12,6 +12,7 @@ import yaml
 from starlette.testclient import TestClient
 
 from guardrail.app import create_app
+from guardrail.audit.keys import add_text_key
 from guardrail.audit.record import ExchangeRecord, Outcome
 from guardrail.audit.store import AuditStore
 from guardrail.config import DashboardUser, Settings
@@ -365,3 +366,59 @@ def test_a_page_without_kept_text_says_so(tmp_path: Path, small_guard: Guard) ->
 
     assert "The text was not kept" in page
     assert case.status_code == 404
+
+
+def test_encrypted_words_are_shown_to_reviewers_only(tmp_path: Path, small_guard: Guard) -> None:
+    add_text_key(tmp_path / "keys")
+    body = {"model": "m", "messages": [{"role": "user", "content": "I have chest pain"}]}
+    settings: dict[str, Any] = {"audit_text": "encrypted", "audit_text_keys": tmp_path / "keys"}
+    url = f"sqlite:///{tmp_path}/audit.db"
+    with app_of(url, small_guard, **settings) as client:
+        id = client.post("/v1/chat/completions", json=body).headers["guardrail-exchange"]
+
+    seen = {}
+    for role in ("viewer", "reviewer"):
+        with app_of(url, small_guard, **settings) as client:
+            sign_in(client, role)
+            pages = [client.get(f"/-/dashboard/exchanges/{id}{form}").text for form in ("", ".json")]
+            seen[role] = ["chest pain</mark>" in pages[0], "I have chest pain" in pages[1], "kept encrypted" in pages[0]]
+
+    assert seen == {"viewer": [False, False, True], "reviewer": [True, True, False]}
+
+
+def test_who_opened_or_exported_an_exchange_is_recorded_and_shown(url: str, small_guard: Guard) -> None:
+    with app_of(url, small_guard) as client:
+        sign_in(client, "viewer")
+        first = client.get("/-/dashboard/exchanges/id000001").text
+        client.get("/-/dashboard/exchanges/id000001.json")
+        client.get("/-/dashboard/exchanges/no-such-id")
+    with app_of(url, small_guard) as client:
+        sign_in(client, "reviewer")
+        client.post("/-/dashboard/exchanges/id000001/review", data={"token": token_of(client), "verdict": "right"})
+        client.get("/-/dashboard/exchanges/id000001/case.yaml")
+    with app_of(url, small_guard) as client:
+        sign_in(client, "admin")
+        shown = client.get("/-/dashboard/exchanges/id000001.json").json()["accesses"]
+        page = client.get("/-/dashboard/exchanges/id000001").text
+
+    assert "Nobody before you" in first
+    assert [(a["by"], a["action"]) for a in shown] == [
+        ("viewer", "opened"),
+        ("viewer", "opened"),
+        ("reviewer", "opened"),
+        ("reviewer", "exported"),
+    ]
+    assert "Who looked" in page
+    assert "exported 20" in page
+
+
+def test_figures_and_the_list_of_a_rule_count_every_exchange(url: str, client: TestClient) -> None:
+    sign_in(client, "viewer")
+
+    overview = client.get("/-/dashboard.json?span=1h").json()
+    rules = {row["id"]: row["hits"] for row in client.get("/-/dashboard/rules.json").json()["rules"]}
+    listed = client.get("/-/dashboard/exchanges.json?rule=chest_pain").json()["exchanges"]
+
+    assert (overview["exchanges"], overview["emergencies"], overview["waiting"]) == (3, 1, 1)
+    assert rules["chest_pain"] == 1
+    assert [row["id"] for row in listed] == ["id000001"]
