@@ -83,12 +83,14 @@ _WINDOW = 48  # tokens that are looked at together: pairs of words far apart are
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Phrase:
-    """A compiled sequence. `near` are the parts it needs beside the pair it is filed under, `begin` is what it may begin with."""
+    """A compiled sequence. `near` are the parts it needs beside the pair it is filed under, last what it may begin with.
+
+    Nothing is near when only the pair is needed and the phrase begins with the first of the two.
+    """
 
     entry: int
     start: _Node
     near: tuple[_Near, ...]
-    begin: _Near
 
 
 _Filed = tuple[tuple[int, int, tuple[_Phrase, ...]], ...]
@@ -207,16 +209,14 @@ class Lexicon:
                         for phrase in phrases:
                             if (phrase, anchor) not in tried:
                                 tried.add((phrase, anchor))
-                                for start in self._starts(phrase, anchor, places, classes):
-                                    if start < limit and (phrase, ~start) not in tried:
-                                        tried.add((phrase, ~start))
+                                for start in self._starts(phrase, anchor, places, classes) if phrase.near else (anchor,):
+                                    if start < limit:
                                         _match(phrase, start, text)
 
     def _starts(self, phrase: _Phrase, anchor: int, places: Mapping[Key, list[int]], classes: dict[int, list[int]]) -> list[int]:
         """Where the phrase could begin; nowhere when it lacks a part."""
         starts: list[int] = []
-        for near in (*phrase.near, phrase.begin):
-            number, low, high = near
+        for number, low, high in phrase.near:
             standing = classes.get(number)
             if standing is None:
                 standing = classes[number] = [i for key in places.keys() & self._classes[number] for i in places[key]]
@@ -341,28 +341,26 @@ class LexiconBuilder:
         pairs = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
         longest = 1
         for sequence, number in several:
-            shortest_of, longest_of = [self._shortest(e) for e in sequence], [self._longest(e) for e in sequence]
-            longest = max(longest, sum(longest_of))
+            sizes = [(self._shortest(e), self._longest(e), self._inside(e)) for e in sequence]
+            longest = max(longest, sum(size[1] for size in sizes))
             required = [(i, self._required(e, used)) for i, e in enumerate(sequence) if not isinstance(e, Gap) and not e.optional]
             for _, keys in required:
                 if keys not in weights:
                     weights[keys] = sum(used[k] for k in keys)
             required.sort(key=lambda r: weights[r[1]])
             place, anchors = required[0]
+            _, needs = required[1] if len(required) > 1 else (place, frozenset())
+            distances = [_distance(i, place, sizes) for i, _ in required[1:]] or [(0, 0)]
+            near = [(self._number(keys), *distance) for (_, keys), distance in zip(required[2:], distances[1:], strict=True)]
+            begin = -sum(size[1] for size in sizes[:place]) - sizes[place][2], -sum(size[0] for size in sizes[:place])
             start = self._compile(sequence, _END)
-            firsts: frozenset[Key] = frozenset(k for words, _ in start.words for k in words) | {symbol for symbol, _ in start.symbols}
-            begin = self._number(firsts), -sum(longest_of[: place + 1]) + 1, -sum(shortest_of[:place])
-            near = tuple((self._number(keys), *_distance(i, place, shortest_of, longest_of)) for i, keys in required[2:])
-            phrase = _Phrase(number, start, near, begin)
-            if len(required) == 1:
-                for key in anchors:
-                    pairs[key][key][0, 0].append(phrase)
-                continue
-            other, needs = required[1]
-            distance = _distance(other, place, shortest_of, longest_of)
+            if near or begin != (0, 0):
+                firsts: frozenset[Key] = frozenset(k for words, _ in start.words for k in words) | {s for s, _ in start.symbols}
+                near.append((self._number(firsts), *begin))
+            phrase = _Phrase(number, start, tuple(near))
             for key in anchors:
-                for need in needs:
-                    pairs[key][need][distance].append(phrase)
+                for need in needs or (key,):
+                    pairs[key][need][distances[0]].append(phrase)
         same: dict[_Filed, _Filed] = {}  # most words of a class lead to the same phrases
         filed: dict[Key, _Pairs] = {}
         for key, under in pairs.items():
@@ -479,6 +477,10 @@ class LexiconBuilder:
             return 0
         return min(sum(map(self._shortest, one)) for one in element.alternatives) if isinstance(element, Group) else 1
 
+    def _inside(self, element: Element) -> int:
+        """How far from its first token one of its keys may stand. A list stands where its item begins."""
+        return 0 if isinstance(element, Listed) else self._longest(element) - 1
+
     def _compile(self, sequence: Sequence_, rest: _Node) -> _Node:
         """The states of a sequence, built from its end."""
         for element in reversed(sequence):
@@ -527,9 +529,12 @@ def _either(nodes: Iterable[_Node]) -> _Node:
     )
 
 
-def _distance(part: int, anchor: int, shortest: Sequence[int], longest: Sequence[int]) -> tuple[int, int]:
-    """From a word of the anchor to one of another part of the phrase: the least and the most, negative to the left."""
+def _distance(part: int, anchor: int, sizes: Sequence[tuple[int, int, int]]) -> tuple[int, int]:
+    """From a key of the anchor to one of another part of the phrase: the least and the most, negative to the left.
+
+    `sizes` are for each part its fewest tokens, its most, and how far inside it a key may stand.
+    """
     first, last = min(part, anchor), max(part, anchor)
-    least = 1 + sum(shortest[first + 1 : last])
-    most = longest[first] + sum(longest[first + 1 : last]) + longest[last] - 1
+    least = 1 + sum(size[0] for size in sizes[first + 1 : last])
+    most = sum(size[1] for size in sizes[first:last]) + sizes[last][2]
     return (least, most) if part > anchor else (-most, -least)
