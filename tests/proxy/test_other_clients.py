@@ -178,7 +178,7 @@ def test_responses_reply_cut(small_guard: Guard) -> None:
 
 # Ollama
 
-ollama = pytest.importorskip("ollama", reason="the ollama client is not installed (extra: clients)")
+ollama = pytest.importorskip("ollama", reason="the ollama client is not installed")
 
 
 @asking
