@@ -143,6 +143,9 @@ def resources(**more: Any) -> tuple[Any, Any]:
     for entry in bundle.entry:
         assert (entry.request.method, entry.request.url) == ("POST", entry.resource.get_resource_type())
         assert entry.request.ifNoneExist == "identifier=urn:guardrail:exchange|id1"
+        for name, field in type(entry.resource).model_fields.items():  # the library knows the codes, and does not ask for them
+            codes, value = (field.json_schema_extra or {}).get("enum_values"), getattr(entry.resource, name)
+            assert not codes or value is None or value in codes
     assert bundle.entry[1].resource.about[0].reference == bundle.entry[0].fullUrl
     return bundle.entry[0].resource, bundle.entry[1].resource
 
