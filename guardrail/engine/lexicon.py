@@ -10,7 +10,7 @@ What a match means (negated, someone else's, long ago) is not decided here: see 
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -36,8 +36,9 @@ NUMBER = 0  # symbol of any number
 
 __all__ = ["EITHER_ORDER_GAP", "GAP", "Entry", "Lexicon", "LexiconBuilder", "Mention", "PhraseError", "inflect"]
 
-Key = str | int
-"""What a text can hold: a word, or the symbol of a list."""
+Key = int
+"""What a text can hold, by number: a word, or an item of a list."""
+_NO_KEY = -1
 Spans = tuple[tuple[int, int], ...]
 
 
@@ -61,17 +62,17 @@ class Mention(Struct, frozen=True):
     """The tokens inside that are not its own: what a `...` or `&` stood for."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Node:
-    """A state of one phrase: what may stand next. `words` take one token, `symbols` as many as the list's item has."""
+class _Node(Struct, frozen=True, array_like=True):
+    """A state of one phrase: what may stand next, each with the number of the state behind it.
 
-    words: tuple[tuple[frozenset[str], "_Node"], ...] = ()
-    symbols: tuple[tuple[int, "_Node"], ...] = ()
-    gaps: tuple[tuple[int, "_Node"], ...] = ()
+    `words` are classes that take one token, `lists` take as many as the list's item has.
+    """
+
+    words: tuple[tuple[int, int], ...] = ()
+    lists: tuple[tuple[Key, int], ...] = ()
+    gaps: tuple[tuple[int, int], ...] = ()
     accepts: bool = False
 
-
-_END = _Node(accepts=True)
 
 _Found = tuple[int, int, int, int, Spans]
 """First token, token after it negated, number of the entry, words in gaps, gaps: in this order the best of equals comes first."""
@@ -81,30 +82,46 @@ _FEW_WAYS = 32  # more would make the tree large, and most phrases have fewer
 _WINDOW = 48  # tokens that are looked at together: pairs of words far apart are not worth asking for
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Phrase:
+class _Phrase(Struct, frozen=True, array_like=True):
     """A compiled sequence. `near` are the parts it needs beside the pair it is filed under, last what it may begin with.
 
     Nothing is near when only the pair is needed and the phrase begins with the first of the two.
     """
 
     entry: int
-    start: _Node
+    start: int
     near: tuple[_Near, ...]
 
 
-_Filed = tuple[tuple[int, int, tuple[_Phrase, ...]], ...]
-_Pairs = Mapping[Key, _Filed]
-"""Under the second word of a pair: how far it may stand from the first, and the phrases. What needs one part is paired with itself."""
+_Filed = tuple[tuple[int, int, tuple[int, ...]], ...]
+"""Under a pair: how far the second may stand from the first, least and most, and the phrases. One part alone is paired with itself."""
 
 
-@dataclass(slots=True)
-class _WordNode:
-    """A place in the tree of words. What ends here: items of lists, by symbol, and whole phrases, by the number of their entry."""
+class _WordNode(Struct, array_like=True):
+    """A place in the tree of words. What ends here: items of lists, and whole phrases, by the number of their entry."""
 
-    next: dict[str, "_WordNode"] = field(default_factory=dict)
-    symbols: tuple[int, ...] = ()
+    next: dict[Key, "_WordNode"] = {}
+    lists: tuple[Key, ...] = ()
     entries: tuple[int, ...] = ()
+
+
+class Compiled(Struct, frozen=True):
+    """All phrases as plain data, so that they can be kept and read back."""
+
+    keys: dict[str, Key]
+    """Of every word that a phrase or list uses."""
+    entries: list[Entry]
+    tree: dict[Key, _WordNode]
+    plain: dict[Key, tuple[int, ...]]
+    """Lists that are phrases by themselves, with their entries."""
+    pairs: dict[Key, dict[Key, int]]
+    """First and second word of a pair, with its place in `filed`."""
+    filed: list[_Filed]
+    phrases: list[_Phrase]
+    nodes: list[_Node]
+    classes: list[frozenset[Key]]
+    longest: int
+    """Tokens of the longest phrase."""
 
 
 @dataclass(slots=True)
@@ -112,36 +129,20 @@ class _Text:
     """One text, prepared: its words as the lexicon spells them, and the items of lists that begin at each."""
 
     words: list[str]
-    owners: dict[int, str]
+    keys: list[Key]
+    owners: dict[int, Key]
     """Places of words such as "knee's", with the word that owns."""
-    arcs: list[list[tuple[int, int]]]
+    arcs: list[list[tuple[Key, int]]]
     found: list[_Found]
 
 
 class Lexicon:
     """The compiled phrases. Build with `LexiconBuilder`; immutable in use."""
 
-    def __init__(
-        self,
-        entries: Sequence[Entry],
-        pairs: Mapping[Key, _Pairs],
-        classes: Sequence[frozenset[Key]],
-        longest: int,
-        heads: Mapping[str, _WordNode],
-        plain: Sequence[Sequence[int]],
-        words: frozenset[str],
-        number_words: frozenset[str],
-        known: frozenset[str],
-    ) -> None:
-        self._entries = entries
-        self._pairs = pairs
-        self._classes = classes
-        self._longest = longest
-        self._heads = heads
-        self._plain = plain
+    def __init__(self, compiled: Compiled, number_words: frozenset[str], known: frozenset[str]) -> None:
+        self.compiled = compiled
         self._number_words = number_words
-        self._words = words
-        self._speller = Speller(words, known)
+        self._speller = Speller(compiled.keys, known)
 
     def respell(self, word: str) -> str:
         """The lexicon word an unknown word was probably meant to be, or the word itself."""
@@ -156,62 +157,65 @@ class Lexicon:
 
     def _prepare(self, written: Sequence[str]) -> _Text:
         """Respell the words, and walk the tree of words from each: that finds list items, and phrases that are one."""
-        lexical, respell = self._words, self._speller.respell
-        words = [w if w in lexical or len(w) < 3 else respell(w) for w in written]
-        owners = {i: w[:-2] for i, w in enumerate(words) if w.endswith("'s") and w[:-2] in lexical}
+        key_of, respell = self.compiled.keys, self._speller.respell
+        words = [w if w in key_of or len(w) < 3 else respell(w) for w in written]
+        keys = [key_of.get(w, _NO_KEY) for w in words]
+        owners = {i: key_of[w[:-2]] for i, w in enumerate(words) if w.endswith("'s") and w[:-2] in key_of}
         found: list[_Found] = []
-        arcs: list[list[tuple[int, int]]] = []
-        heads, plain, count, number_words = self._heads, self._plain, len(words), self._number_words
+        arcs: list[list[tuple[Key, int]]] = []
+        tree, plain, count, number_words = self.compiled.tree, self.compiled.plain, len(words), self._number_words
         for i, word in enumerate(words):
-            here: list[tuple[int, int]] = []
+            here: list[tuple[Key, int]] = []
             if word in number_words or word[0].isdigit():
                 here.append((NUMBER, i + 1))
-            ways = [(heads.get(word), i + 1, True)]
+            ways = [(tree.get(keys[i]), i + 1, True)]
             if i in owners:
-                ways.append((heads.get(owners[i]), i + 1, True))
+                ways.append((tree.get(owners[i]), i + 1, True))
             for node, after, listed in ways:
                 while node is not None:
                     for entry in node.entries:
                         found.append((i, -after, entry, 0, ()))
                     if listed:
-                        for symbol in node.symbols:
-                            here.append((symbol, after))
-                            for entry in plain[symbol]:
+                        for name in node.lists:
+                            here.append((name, after))
+                            for entry in plain.get(name, ()):
                                 found.append((i, -after, entry, 0, ()))
                     if after >= count or not node.next:
                         break
                     if after in owners:  # "last night's" says "last night"; but an item of a list is owned by its first word only
                         ways.append((node.next.get(owners[after]), after + 1, False))
-                    node = node.next.get(words[after])
+                    node = node.next.get(keys[after])
                     after += 1
             arcs.append(here)
-        return _Text(words, owners, arcs, found)
+        return _Text(words, keys, owners, arcs, found)
 
     def _find_in(self, text: _Text, first: int, limit: int) -> None:
         """Find the phrases of several parts that begin at tokens from `first` up to but not including `limit`."""
-        places = _places(text, first, limit + self._longest, self._words)
+        compiled = self.compiled
+        places = _places(text, first, limit + compiled.longest)
         here = places.keys()
-        pairs = self._pairs
+        pairs, filed, all_phrases = compiled.pairs, compiled.filed, compiled.phrases
         classes: dict[int, list[int]] = {}
-        tried: set[tuple[_Phrase, int]] = set()
+        tried: set[tuple[int, int]] = set()
         for key in here & pairs.keys():
             under = pairs[key]
             standing = places[key]
             for need in here & under.keys():
                 there = places[need]
-                for low, high, phrases in under[need]:
+                for low, high, phrases in filed[under[need]]:
                     for anchor in standing:
                         for other in there:
                             if low <= other - anchor <= high:
                                 break
                         else:
                             continue
-                        for phrase in phrases:
-                            if (phrase, anchor) not in tried:
-                                tried.add((phrase, anchor))
+                        for number in phrases:
+                            if (number, anchor) not in tried:
+                                tried.add((number, anchor))
+                                phrase = all_phrases[number]
                                 for start in self._starts(phrase, anchor, places, classes) if phrase.near else (anchor,):
                                     if start < limit:
-                                        _match(phrase, start, text)
+                                        self._match(phrase, start, text)
 
     def _starts(self, phrase: _Phrase, anchor: int, places: Mapping[Key, list[int]], classes: dict[int, list[int]]) -> list[int]:
         """Where the phrase could begin; nowhere when it lacks a part."""
@@ -219,15 +223,45 @@ class Lexicon:
         for number, low, high in phrase.near:
             standing = classes.get(number)
             if standing is None:
-                standing = classes[number] = [i for key in places.keys() & self._classes[number] for i in places[key]]
+                standing = classes[number] = [i for key in places.keys() & self.compiled.classes[number] for i in places[key]]
             starts = [i for i in standing if low <= i - anchor <= high]
             if not starts:
                 break
         return starts
 
+    def _match(self, phrase: _Phrase, first: int, text: _Text) -> None:
+        """Add every way the phrase matches from token `first`."""
+        keys, owners, arcs = text.keys, text.owners, text.arcs
+        nodes, classes = self.compiled.nodes, self.compiled.classes
+        count = len(keys)
+        stack: list[tuple[int, int, Spans]] = [(phrase.start, first, ())]
+        while stack:
+            number, place, gaps = stack.pop()
+            node = nodes[number]
+            # A gap with nothing behind it (what follows is optional) is no part of the mention; the match without it stands.
+            if node.accepts and not (gaps and gaps[-1][1] == place):
+                text.found.append((first, -place, phrase.entry, sum(b - a for a, b in gaps), gaps))
+            if place >= count:
+                continue
+            key = keys[place]
+            for accepted, after in node.words:
+                if key in classes[accepted] or (owners and owners.get(place, _NO_KEY) in classes[accepted]):
+                    stack.append((after, place + 1, gaps))
+            if node.lists:
+                for name, end in arcs[place]:
+                    for wanted, after in node.lists:
+                        if wanted == name:
+                            stack.append((after, end, gaps))
+            for reach, after in node.gaps:
+                # Zero words first; the words skipped may not end a sentence.
+                for place2 in range(place, min(place + reach, count - 1) + 1):
+                    stack.append((after, place2, (*gaps, (place, place2)) if place2 > place else gaps))
+                    if text.words[place2] in STOPS:
+                        break
+
     def _settle(self, found: list[_Found]) -> list[Mention]:
         """Drop what a mask covers, and of nested mentions of one entry keep the longest."""
-        entries = self._entries
+        entries = self.compiled.entries
         masks: dict[str, list[tuple[int, int]]] = {}
         for first, after, number, _, _ in found:
             if entries[number].kind == "mask":
@@ -247,48 +281,18 @@ class Lexicon:
         return kept
 
 
-def _places(text: _Text, first: int, limit: int, lexical: frozenset[str]) -> dict[Key, list[int]]:
+def _places(text: _Text, first: int, limit: int) -> dict[Key, list[int]]:
     """For each word, owner and list the tokens where it stands, from `first` up to but not including `limit`."""
     places: defaultdict[Key, list[int]] = defaultdict(list)
-    words, arcs = text.words, text.arcs
-    for i in range(first, min(limit, len(words))):
-        if words[i] in lexical:
-            places[words[i]].append(i)
-        for symbol, _ in arcs[i]:
-            places[symbol].append(i)
+    keys, arcs = text.keys, text.arcs
+    for i in range(first, min(limit, len(keys))):
+        places[keys[i]].append(i)
+        for name, _ in arcs[i]:
+            places[name].append(i)
     for i, owner in text.owners.items():
         if first <= i < limit:
             places[owner].append(i)
     return places
-
-
-def _match(phrase: _Phrase, first: int, text: _Text) -> None:
-    """Add every way the phrase matches from token `first`."""
-    words, owners, arcs = text.words, text.owners, text.arcs
-    count = len(words)
-    stack: list[tuple[_Node, int, Spans]] = [(phrase.start, first, ())]
-    while stack:
-        node, place, gaps = stack.pop()
-        # A gap with nothing behind it (what follows is optional) is no part of the mention; the match without it stands.
-        if node.accepts and not (gaps and gaps[-1][1] == place):
-            text.found.append((first, -place, phrase.entry, sum(b - a for a, b in gaps), gaps))
-        if place >= count:
-            continue
-        word = words[place]
-        for accepted, after in node.words:
-            if word in accepted or (owners and owners.get(place, "") in accepted):
-                stack.append((after, place + 1, gaps))
-        if node.symbols:
-            for symbol, end in arcs[place]:
-                for wanted, after in node.symbols:
-                    if wanted == symbol:
-                        stack.append((after, end, gaps))
-        for reach, after in node.gaps:
-            # Zero words first; the words skipped may not end a sentence.
-            for place2 in range(place, min(place + reach, count - 1) + 1):
-                stack.append((after, place2, (*gaps, (place, place2)) if place2 > place else gaps))
-                if words[place2] in STOPS:
-                    break
 
 
 class LexiconBuilder:
@@ -301,15 +305,17 @@ class LexiconBuilder:
         self._lists = lists
         self._number_words = frozenset(number_words)
         self._known = frozenset(known_words)
-        self._symbols: dict[str, int] = {"number": NUMBER}
-        self._heads: dict[str, _WordNode] = {}
-        self._words: set[str] = set()
+        self._list_keys: dict[str, Key] = {"number": NUMBER}
+        self._word_keys: dict[str, Key] = {}
+        self._tree: dict[Key, _WordNode] = {}
         self._parsed: dict[tuple[Sequence_, Entry], None] = {}
-        self._spelled: dict[str, tuple[tuple[str, ...], ...]] = {}
+        self._spelled: dict[str, tuple[tuple[Key, ...], ...]] = {}
         self._longest_items: dict[str, int] = {}
-        self._classes: dict[tuple[str, ...], frozenset[str]] = {}
         self._entries: dict[Entry, Entry] = {}
-        self._numbers: dict[frozenset[Key], int] = {}
+        self._classes: dict[frozenset[Key], int] = {}
+        self._listed: list[frozenset[Key]] = []
+        self._nodes: dict[_Node, int] = {}
+        self._numbered: list[_Node] = []
 
     def add(self, phrase: str, entry: Entry) -> None:
         """Add one phrase; raises PhraseError when it cannot be compiled."""
@@ -321,14 +327,14 @@ class LexiconBuilder:
     def build(self) -> Lexicon:
         entries = sorted(self._entries, key=lambda e: (e.kind, e.name))
         numbers = {entry: i for i, entry in enumerate(entries)}
-        plain: list[list[int]] = [[] for _ in self._symbols]
+        plain: defaultdict[Key, list[int]] = defaultdict(list)
         # How many phrases use a word is a fair measure of how common it is in what patients write.
         used: Counter[Key] = Counter()
         several: list[tuple[Sequence_, int]] = []
         for sequence, entry in self._parsed:
             match sequence:
                 case [Listed(name=name, optional=False)] if name != "number":
-                    plain[self._symbols[name]].append(numbers[entry])
+                    plain[self._list_keys[name]].append(numbers[entry])
                     continue
             ways = self._written_out(sequence)
             for words in dict.fromkeys(ways):
@@ -337,8 +343,9 @@ class LexiconBuilder:
                 several.append((sequence, numbers[entry]))
                 used.update(set(self._keys(sequence)))
         weights: dict[frozenset[Key], int] = {}
-        pairs: defaultdict[Key, defaultdict[Key, defaultdict[tuple[int, int], list[_Phrase]]]]
+        pairs: defaultdict[Key, defaultdict[Key, defaultdict[tuple[int, int], list[int]]]]
         pairs = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+        phrases: list[_Phrase] = []
         longest = 1
         for sequence, number in several:
             sizes = [(self._shortest(e), self._longest(e), self._inside(e)) for e in sequence]
@@ -351,27 +358,37 @@ class LexiconBuilder:
             place, anchors = required[0]
             _, needs = required[1] if len(required) > 1 else (place, frozenset())
             distances = [_distance(i, place, sizes) for i, _ in required[1:]] or [(0, 0)]
-            near = [(self._number(keys), *distance) for (_, keys), distance in zip(required[2:], distances[1:], strict=True)]
+            near = [(self._class(keys), *distance) for (_, keys), distance in zip(required[2:], distances[1:], strict=True)]
             begin = -sum(size[1] for size in sizes[:place]) - sizes[place][2], -sum(size[0] for size in sizes[:place])
-            start = self._compile(sequence, _END)
+            start = self._compile(sequence, self._node(_Node(accepts=True)))
             if near or begin != (0, 0):
-                firsts: frozenset[Key] = frozenset(k for words, _ in start.words for k in words) | {s for s, _ in start.symbols}
-                near.append((self._number(firsts), *begin))
-            phrase = _Phrase(number, start, tuple(near))
+                near.append((self._class(self._firsts(start)), *begin))
             for key in anchors:
                 for need in needs or (key,):
-                    pairs[key][need][distances[0]].append(phrase)
-        same: dict[_Filed, _Filed] = {}  # most words of a class lead to the same phrases
-        filed: dict[Key, _Pairs] = {}
+                    pairs[key][need][distances[0]].append(len(phrases))
+            phrases.append(_Phrase(number, start, tuple(near)))
+        filed: dict[_Filed, int] = {}  # most words of a class lead to the same phrases
+        by_pair: dict[Key, dict[Key, int]] = {}
         for key, under in pairs.items():
-            listed = {need: tuple((*distance, tuple(phrases)) for distance, phrases in at.items()) for need, at in under.items()}
-            filed[key] = {need: same.setdefault(one, one) for need, one in listed.items()}
-        spelled = frozenset(self._words)
-        return Lexicon(entries, filed, tuple(self._numbers), longest, self._heads, plain, spelled, self._number_words, self._known)
+            listed = {need: tuple((*distance, tuple(found)) for distance, found in at.items()) for need, at in under.items()}
+            by_pair[key] = {need: filed.setdefault(one, len(filed)) for need, one in listed.items()}
+        compiled = Compiled(
+            keys=self._word_keys,
+            entries=entries,
+            tree=self._tree,
+            plain={key: tuple(found) for key, found in plain.items()},
+            pairs=by_pair,
+            filed=list(filed),
+            phrases=phrases,
+            nodes=self._numbered,
+            classes=self._listed,
+            longest=longest,
+        )
+        return Lexicon(compiled, self._number_words, self._known)
 
-    def _written_out(self, sequence: Sequence_) -> list[tuple[str, ...]]:
+    def _written_out(self, sequence: Sequence_) -> list[tuple[Key, ...]]:
         """Every way to say a sequence without lists and gaps, if these are few; none otherwise."""
-        ways: list[tuple[str, ...]] = [()]
+        ways: list[tuple[Key, ...]] = [()]
         for element in sequence:
             if not isinstance(element, Items):
                 return []
@@ -381,12 +398,28 @@ class LexiconBuilder:
             ways = [way + words for way in ways for words in forms]
         return ways
 
-    def _number(self, keys: frozenset[Key]) -> int:
-        return self._numbers.setdefault(keys, len(self._numbers))
+    def _class(self, keys: frozenset[Key]) -> int:
+        number = self._classes.setdefault(keys, len(self._classes))
+        if number == len(self._listed):
+            self._listed.append(keys)
+        return number
 
-    def _file(self, words: Sequence[str]) -> _WordNode:
+    def _node(self, node: _Node) -> int:
+        number = self._nodes.setdefault(node, len(self._nodes))
+        if number == len(self._numbered):
+            self._numbered.append(node)
+        return number
+
+    def _key(self, word: str) -> Key:
+        """The number of a word. Words and lists share the numbers, so that both can be looked up in one table."""
+        known = self._word_keys.get(word)
+        if known is None:
+            known = self._word_keys[word] = len(self._word_keys) + len(self._list_keys)
+        return known
+
+    def _file(self, words: Sequence[Key]) -> _WordNode:
         """The place of these words in the tree."""
-        node = self._heads.setdefault(words[0], _WordNode())
+        node = self._tree.setdefault(words[0], _WordNode())
         for word in words[1:]:
             node = node.next.setdefault(word, _WordNode())
         return node
@@ -407,25 +440,23 @@ class LexiconBuilder:
                     pass
 
     def _use_list(self, name: str) -> None:
-        if name in self._symbols:
+        if name in self._list_keys:
             return
         if name not in self._lists:
             raise PhraseError(f'unknown list "{name}"')
-        symbol = self._symbols[name] = len(self._symbols)
+        key = self._list_keys[name] = len(self._word_keys) + len(self._list_keys)
         sequences = tuple(s for item in self._lists[name] for s in self._spell(item))
         self._longest_items[name] = max(map(len, sequences), default=1)
         for words in sequences:
             node = self._file(words)
-            if symbol not in node.symbols:
-                node.symbols += (symbol,)
+            if key not in node.lists:
+                node.lists += (key,)
 
-    def _spell(self, item: str) -> tuple[tuple[str, ...], ...]:
+    def _spell(self, item: str) -> tuple[tuple[Key, ...], ...]:
         known = self._spelled.get(item)
         if known is None:
-            sequences = (tuple(v) for s in spell_out(item) for v in without_apostrophes(s, self._known))
+            sequences = (tuple(map(self._key, v)) for s in spell_out(item) for v in without_apostrophes(s, self._known))
             known = self._spelled[item] = tuple(dict.fromkeys(sequences))
-            for words in known:
-                self._words.update(words)
         return known
 
     def _keys(self, sequence: Sequence_) -> Iterator[Key]:
@@ -436,7 +467,7 @@ class LexiconBuilder:
                         for words in self._spell(item):
                             yield from words
                 case Listed(name=name):
-                    yield self._symbols[name]
+                    yield self._list_keys[name]
                 case Group(alternatives=alternatives):
                     for one in alternatives:
                         yield from self._keys(one)
@@ -449,7 +480,7 @@ class LexiconBuilder:
             case Items(items=items):
                 return frozenset(min(words, key=lambda w: used[w]) for item in items for words in self._spell(item))
             case Listed(name=name):
-                return frozenset({self._symbols[name]})
+                return frozenset({self._list_keys[name]})
             case Group(alternatives=alternatives):
                 keys: set[Key] = set()
                 for one in alternatives:
@@ -481,25 +512,30 @@ class LexiconBuilder:
         """How far from its first token one of its keys may stand. A list stands where its item begins."""
         return 0 if isinstance(element, Listed) else self._longest(element) - 1
 
-    def _compile(self, sequence: Sequence_, rest: _Node) -> _Node:
-        """The states of a sequence, built from its end."""
+    def _firsts(self, start: int) -> frozenset[Key]:
+        """What a text must hold where a phrase begins."""
+        node = self._numbered[start]
+        return frozenset(key for number, _ in node.words for key in self._listed[number]) | {name for name, _ in node.lists}
+
+    def _compile(self, sequence: Sequence_, rest: int) -> int:
+        """The states of a sequence, built from its end; returns the first. `rest` is the state behind it."""
         for element in reversed(sequence):
             match element:
                 case Items():
                     node = self._compile_items(element, rest)
                 case Listed(name=name):
-                    node = _Node(symbols=((self._symbols[name], rest),))
+                    node = self._node(_Node(lists=((self._list_keys[name], rest),)))
                 case Group(alternatives=alternatives):
-                    node = _either(self._compile(one, rest) for one in alternatives)
+                    node = self._either([self._compile(one, rest) for one in alternatives])
                 case Gap(reach=reach):
-                    rest = _Node(gaps=((reach, rest),))
+                    rest = self._node(_Node(gaps=((reach, rest),)))
                     continue
-            rest = _either((node, rest)) if element.optional else node
+            rest = self._either([node, rest]) if element.optional else node
         return rest
 
-    def _compile_items(self, element: Items, rest: _Node) -> _Node:
-        singles: list[str] = []
-        words: list[tuple[frozenset[str], _Node]] = []
+    def _compile_items(self, element: Items, rest: int) -> int:
+        singles: list[Key] = []
+        words: list[tuple[int, int]] = []
         for item in element.items:
             for spelled in self._spell(item):
                 if len(spelled) == 1:
@@ -507,26 +543,23 @@ class LexiconBuilder:
                     continue
                 node = rest
                 for word in reversed(spelled[1:]):
-                    node = _Node(words=((self._class((word,)), node),))
-                words.append((self._class((spelled[0],)), node))
+                    node = self._node(_Node(words=((self._class(frozenset({word})), node),)))
+                words.append((self._class(frozenset({spelled[0]})), node))
         if singles:
-            words.insert(0, (self._class(tuple(singles)), rest))
-        return _Node(words=tuple(words))
+            words.insert(0, (self._class(frozenset(singles)), rest))
+        return self._node(_Node(words=tuple(words)))
 
-    def _class(self, words: tuple[str, ...]) -> frozenset[str]:
-        """One set for each class of words, however many phrases use it."""
-        return self._classes.setdefault(words, frozenset(words))
-
-
-def _either(nodes: Iterable[_Node]) -> _Node:
-    """A state from which any of some states may follow."""
-    listed = tuple(nodes)
-    return _Node(
-        words=tuple(e for n in listed for e in n.words),
-        symbols=tuple(e for n in listed for e in n.symbols),
-        gaps=tuple(e for n in listed for e in n.gaps),
-        accepts=any(n.accepts for n in listed),
-    )
+    def _either(self, numbers: Sequence[int]) -> int:
+        """A state from which any of some states may follow."""
+        listed = [self._numbered[n] for n in numbers]
+        return self._node(
+            _Node(
+                words=tuple(e for n in listed for e in n.words),
+                lists=tuple(e for n in listed for e in n.lists),
+                gaps=tuple(e for n in listed for e in n.gaps),
+                accepts=any(n.accepts for n in listed),
+            )
+        )
 
 
 def _distance(part: int, anchor: int, sizes: Sequence[tuple[int, int, int]]) -> tuple[int, int]:

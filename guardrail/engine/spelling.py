@@ -4,7 +4,7 @@ Bounded on purpose: an ordinary word is never taken for a symptom or a medicine.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 # Shorter words have too many English neighbours one letter away ("pian" is safe, "sore/more" is not).
@@ -17,10 +17,10 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 class Speller:
     """Respells unknown words as words of the lexicon. `known` are ordinary words, which stay as they are."""
 
-    def __init__(self, words: frozenset[str], known: frozenset[str]) -> None:
+    def __init__(self, words: Mapping[str, object], known: frozenset[str]) -> None:
         self._words = words
         self._known = known
-        self._halves = _halves(w for w in words if len(w) >= RESPELL_FROM and w.isalpha() and w.isascii())
+        self._firsts, self._seconds = _halves(w for w in words if len(w) >= RESPELL_FROM and w.isalpha() and w.isascii())
 
     def respell(self, word: str) -> str:
         """The lexicon word an unknown word was probably meant to be, or the word itself."""
@@ -49,25 +49,25 @@ class Speller:
 
     def _alike(self, word: str) -> Iterator[str]:
         """Words of nearly this length that begin or end as it does. One error leaves one half of a word as it was."""
-        halves = self._halves
         for length in (len(word) - 1, len(word), len(word) + 1):
             half = length // 2
-            yield from halves.get((length, word[:half], ""), ())
-            yield from halves.get((length, "", word[len(word) - length + half :]), ())
+            yield from self._firsts.get(word[:half], ())
+            yield from self._seconds.get(word[len(word) - length + half :], ())
         half = len(word) // 2  # two neighbours swapped across the middle touch both halves
         swapped = word[: half - 1] + word[half] + word[half - 1] + word[half + 1 :]
         if swapped in self._words:
             yield swapped
 
 
-def _halves(words: Iterable[str]) -> dict[tuple[int, str, str], list[str]]:
-    """Words by length and first half, and by length and second half."""
-    table: dict[tuple[int, str, str], list[str]] = {}
+def _halves(words: Iterable[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Words by their first half, and by their second."""
+    firsts: dict[str, list[str]] = {}
+    seconds: dict[str, list[str]] = {}
     for word in words:
         half = len(word) // 2
-        table.setdefault((len(word), word[:half], ""), []).append(word)
-        table.setdefault((len(word), "", word[half:]), []).append(word)
-    return table
+        firsts.setdefault(word[:half], []).append(word)
+        seconds.setdefault(word[half:], []).append(word)
+    return firsts, seconds
 
 
 def _slip(written: str, meant: str) -> int:
