@@ -357,16 +357,17 @@ class StreamRelay(_Relay):
         """The upstream died: what was held is not shown; a closing notice and an error end the stream honestly."""
         for group in self._abandon():
             if notice:
-                self._out.append(self._reader.insertion(group, notice))
+                self._out.append(self._reader.insertion(group, self._apart(group) + notice))
         self._out.append(self._dialect.write_error_frame(message))
         return self._written()
 
     def stop(self, text: str) -> bytes:
         """The guard failed: nothing more of the reply; the safe answer and the normal ending instead."""
         for group in self._abandon():
+            said = self._apart(group) + text
             if (content := self._channels.get((group, "content", ""))) is not None:
-                content.added = text
-            self._out.append(self._reader.insertion(group, text))
+                content.added = said
+            self._out.append(self._reader.insertion(group, said))
             self._out.append(self._reader.end_group(group, self.shown))
         self._out.append(self._reader.end_stream(self.shown))
         return self._written()
@@ -378,6 +379,12 @@ class StreamRelay(_Relay):
         for channel in self._channels.values():
             channel.cut()
         return sorted((self._seen or {0}) - self._ended - self._cut.keys())
+
+    def _apart(self, group: int) -> str:
+        """What keeps words of ours from running into those that were shown."""
+        content = self._channels.get((group, "content", ""))
+        shown = content.shown(0, content.length) if content is not None else ""
+        return "\n\n" if shown and not shown[-1].isspace() else ""
 
     def _written(self) -> bytes:
         out = b"".join(self._out)

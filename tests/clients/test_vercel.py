@@ -92,7 +92,7 @@ def test_upstream_lost_in_mid_stream(small_guard: Guard, sdk: Client, provider: 
     with proxy(standins.dying(SPEAKING[provider]("Drink some water."), after=b"Drink"), small_guard) as one:
         answer = ask(sdk, provider, one, HELLO, stream=True)
 
-        assert answer.text.replace("Drink(", "Drink (") == "Drink (This reply was interrupted.)"
+        assert answer.text.replace(" \n\n", " ").replace("\n\n", " ") == "Drink (This reply was interrupted.)"
         assert answer.error is not None
         assert "closed the connection in mid-answer" in answer.error["message"]
         assert one.records.last().outcome is Outcome.UPSTREAM_LOST

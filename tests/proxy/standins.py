@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from guardrail.proxy.sse import write_event
-from tests.serving import STREAM_HEAD, Call, Handler, chunked, response
+from tests.serving import STREAM_HEAD, Call, Handler, chat_reply, chunked, response
 
 LINES_HEAD = STREAM_HEAD.replace(b"text/event-stream", b"application/x-ndjson")
 
@@ -24,6 +24,30 @@ def speaking(reply: Any, frames: list[tuple[str, Any]], lines: bool = False, alw
         await writer.drain()
 
     return handler
+
+
+def chat(text: str) -> Handler:
+    """OpenAI Chat Completions."""
+    base: dict[str, Any] = {"id": "chatcmpl-up", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> tuple[str, Any]:
+        return "", {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+    said = [chunk({"content": word}) for word in words(text)]
+    return speaking(
+        orjson.loads(chat_reply(text)), [chunk({"role": "assistant", "content": ""}), *said, chunk({}, "stop"), ("", b"[DONE]")]
+    )
+
+
+def completions(text: str) -> Handler:
+    """Legacy completions."""
+    base = {"id": "cmpl-up", "object": "text_completion", "created": 1, "model": "m"}
+
+    def chunk(said: str, finish: str | None = None) -> dict[str, Any]:
+        return {**base, "choices": [{"index": 0, "text": said, "logprobs": None, "finish_reason": finish}]}
+
+    frames: list[tuple[str, Any]] = [*(("", chunk(word)) for word in words(text)), ("", chunk("", "stop")), ("", b"[DONE]")]
+    return speaking(chunk(text, "stop"), frames)
 
 
 def messages(text: str) -> Handler:

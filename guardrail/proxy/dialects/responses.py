@@ -248,7 +248,7 @@ class Responses:
         return orjson.dumps({"error": {"message": message, "type": ERROR_KINDS.get(status, "api_error"), "param": None, "code": None}})
 
     def write_error_frame(self, message: str) -> bytes:
-        return write_event(b"error", orjson.dumps({"type": "error", "code": "upstream_lost", "message": message, "param": None}))
+        return write_event(b"error", orjson.dumps({"type": "error", "code": "server_error", "message": message, "param": None}))
 
 
 class ResponsesStream:
