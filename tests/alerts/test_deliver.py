@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
 import threading
@@ -50,6 +51,25 @@ def test_a_receiver_verifies_with_a_library_and_refuses_what_was_changed() -> No
         verifier.verify(got.body, {**got.headers, "webhook-id": "d2"})
     with pytest.raises(WebhookVerificationError):
         Webhook("whsec_" + "A" * 32).verify(got.body, dict(got.headers))
+
+
+def test_a_receiver_verifies_by_hand_as_documented() -> None:
+    """The code of docs/operations.md, as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    names: dict[str, Any] = {}
+    exec(re.search(r"### Verify a webhook.*?```python\n(.*?)```", page, re.DOTALL)[1], names)  # type: ignore[index]  # it fails if there is none
+    verify = names["verify"]
+    new = "whsec_bmV3IGtleSwgbmV3IGtleSwgbmV3IGtleSwgbmV3IGtleQ=="
+    with receiving() as receiver:
+        attempt(WebhookReceiver.model_validate({**hook(receiver), "secret": new, "previous_secret": SECRET}), now=time.time())
+        attempt(WebhookReceiver.model_validate(hook(receiver)), now=time.time() - 301)
+        got, old = receiver.next(), receiver.next()
+
+    assert verify(SECRET, got.headers, got.body)
+    assert verify(new, got.headers, got.body)
+    assert not verify("whsec_" + "A" * 32, got.headers, got.body)
+    assert not verify(SECRET, got.headers, got.body + b" ")
+    assert not verify(SECRET, old.headers, old.body)
 
 
 def test_a_receiver_refuses_what_is_sent_again_later() -> None:

@@ -1,10 +1,11 @@
 """The section `alerts:`; each problem says where it stands and what to do."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from guardrail.alerts.settings import WebhookReceiver
+from guardrail.alerts.settings import AlertSettings, Receiver, Rule, WebhookReceiver
 from guardrail.config import load
 from guardrail.errors import ConfigError
 from tests.alerts.receiving import SECRET
@@ -45,6 +46,19 @@ def test_the_example_loads_and_shows_every_rule_and_receiver(monkeypatch: pytest
     assert {r.when for r in alerts.rules.values()} == {"escalation", "engine_failure", "error_rate", "store_down", "silence"}
     assert {r.kind for r in alerts.receivers.values()} == {"webhook", "slack", "teams", "pagerduty", "mail", "fhir"}
     assert alerts.include_words is False
+
+
+def test_everything_of_the_section_is_in_the_documentation() -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "operations.md").read_text()
+    example = EXAMPLE.read_text()
+
+    for part, key in ((Rule, "when"), (Receiver, "kind")):
+        for shape in get_args(part):
+            (name,) = get_args(shape.model_fields[key].annotation)
+            assert f"`{name}`" in page
+            assert f"{key}: {name}\n" in example
+    for setting in AlertSettings.model_fields:
+        assert f"{setting}:" in example
 
 
 def test_the_example_names_the_variable_that_is_missing() -> None:
