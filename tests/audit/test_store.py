@@ -99,7 +99,7 @@ def test_entries_wait_in_the_spool_while_the_store_is_away(tmp_path: Path) -> No
     reader.close()
 
 
-@pytest.mark.parametrize(("policy", "kept"), [("absent", None), ("redacted", "I am [name] on [phone]"), ("encrypted", None)])
+@pytest.mark.parametrize(("policy", "kept"), [("absent", None), ("redacted", "I am Mr [name] on [phone]"), ("encrypted", None)])
 def test_words_are_kept_only_as_configured(tmp_path: Path, policy: TextPolicy, kept: str | None) -> None:
     add_text_key(tmp_path / "keys")
     words = "I am Mr Canary Testname on 07700 900123"
