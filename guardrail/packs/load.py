@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
+import msgspec
 from pydantic import Field, TypeAdapter
 
 from guardrail.engine.answers import Answers, Country, LanguageTexts
@@ -18,12 +19,13 @@ from guardrail.engine.context import Age, Context, CueKind, CueRule, Direction, 
 from guardrail.engine.conversation import SignKind
 from guardrail.engine.knowledge import Knowledge, NamedRule, PackInfo, Policy
 from guardrail.engine.languages import Glossary, Languages
-from guardrail.engine.lexicon import Entry, LexiconBuilder, PhraseError, inflect
+from guardrail.engine.lexicon import Entry, Lexicon, LexiconBuilder, PhraseError, inflect
 from guardrail.engine.model import Maturity
 from guardrail.engine.normalize import tokenize
 from guardrail.engine.quantities import UNITS, Quantities
 from guardrail.engine.rules import Frozen, Rule, named_findings
 from guardrail.errors import PackError, Problem
+from guardrail.packs import cache
 from guardrail.packs.replies import ReplyRuleCases, is_reply_pack, load_replies
 from guardrail.packs.source import Source, nearest, read, validate
 from guardrail.packs.weights import read_scorer
@@ -162,21 +164,24 @@ def shipped_rules() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent.parent / "rules"
 
 
-def load(folder: Path) -> Loaded:
-    """Load and compile all packs of a folder; raises PackError with every problem found."""
+def load(folder: Path, kept: Path | None = cache.USER_FOLDER) -> Loaded:
+    """Load and compile all packs of a folder; raises PackError with every problem found.
+
+    `kept` is where compiled phrases are kept for the next start; None keeps none.
+    """
     if not (folder / "policy.yaml").is_file():
         raise PackError([Problem(str(folder), 1, 1, "is not a folder of rule packs: no policy.yaml in it", "name the rules folder")])
     # Loading makes a million small things that stay: looking among them for rubbish again and again is a third of the time.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _load(folder)
+        return _load(folder, kept)
     finally:
         if collecting:
             gc.enable()
 
 
-def _load(folder: Path) -> Loaded:
+def _load(folder: Path, kept: Path | None) -> Loaded:
     state = _Load(folder)
     lists = _lists(state)
     texts, cue_groups, number_words, units = _languages(state)
@@ -191,12 +196,13 @@ def _load(folder: Path) -> Loaded:
             _pack(state, manifest.parent, concepts, rules, cases, packs)
     known_words = _known_words(folder)
     glossaries = _glossaries(state)
-    lexicon_builder = LexiconBuilder(lists, number_words, known_words)
-    for name, (concept, source, _) in concepts.items():
-        for path, phrase in concept.all_phrases():
-            kind = {"not": "mask", "hints": "hint"}.get(str(path[0]), "concept")
-            _add(lexicon_builder, phrase, Entry(kind, name), source, (name, *path), lists, state.problems)
-    context = _context(state, lexicon_builder, cue_groups, lists, concepts)
+    phrases = [
+        _Written(phrase, Entry({"not": "mask", "hints": "hint"}.get(str(path[0]), "concept"), name), source, (name, *path))
+        for name, (concept, source, _) in concepts.items()
+        for path, phrase in concept.all_phrases()
+    ]
+    context = _context(cue_groups, lists, concepts, phrases)
+    lexicon = _lexicon(phrases, lists, frozenset(number_words), known_words, kept, state.problems)
     _check_names(rules, concepts, texts, state.problems)
     if policy is not None:
         for tier, what in policy.tiers.items():
@@ -213,7 +219,7 @@ def _load(folder: Path) -> Loaded:
         raise PackError(state.problems)
     knowledge = Knowledge(
         revision=state.hash.hexdigest()[:16],  # type: ignore[attr-defined]  # hashlib's type is private
-        lexicon=lexicon_builder.build(),
+        lexicon=lexicon,
         context=context,
         rules=tuple(named for named, _ in rules.values()),
         answers=Answers(texts, countries),
@@ -228,14 +234,53 @@ def _load(folder: Path) -> Loaded:
     return Loaded(knowledge, tuple(cases), folder, replies.cases)
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A phrase with what it stands for, and where it was written."""
+
+    phrase: str
+    entry: Entry
+    source: Source
+    path: tuple[str | int, ...]
+
+
+def _lexicon(
+    phrases: Sequence[_Written],
+    lists: Mapping[str, Sequence[str]],
+    number_words: frozenset[str],
+    known_words: frozenset[str],
+    kept: Path | None,
+    problems: list[Problem],
+) -> Lexicon:
+    """All phrases compiled, or as they were when the same were compiled before."""
+    words = (" ".join(sorted(w)).encode() for w in (number_words, known_words))
+    key = cache.key_of(*words, msgspec.msgpack.encode([lists, [(p.phrase, p.entry) for p in phrases]]))
+    compiled = cache.read(kept, key)
+    if compiled is not None:
+        return Lexicon(compiled, number_words, known_words)
+    builder = LexiconBuilder(lists, number_words, known_words)
+    found = len(problems)
+    for written in phrases:
+        try:
+            builder.add(written.phrase, written.entry)
+        except PhraseError as error:
+            name = str(error).split('"')[1] if str(error).startswith("unknown list") else ""
+            near = nearest(name, lists) if name else None
+            remedy = f'did you mean "{near}"?' if near else ""
+            problems.append(written.source.problem(written.path, f'phrase "{written.phrase}": {error}', remedy))
+    lexicon = builder.build()
+    if len(problems) == found:
+        cache.write(kept, key, lexicon.compiled)
+    return lexicon
+
+
 def _context(
-    state: _Load,
-    builder: LexiconBuilder,
     groups: Mapping[str, tuple[CueGroup, Source]],
     lists: Mapping[str, Sequence[str]],
     concepts: Mapping[str, tuple[Concept, Source, str]],
+    phrases: list[_Written],
 ) -> Context:
-    """The cues into the lexicon, single words into the vocabulary."""
+    """The cues to the phrases, single words into the vocabulary."""
     rules: dict[str, CueRule] = {}
     words: dict[str, set[str]] = {kind: set() for kind in get_args(WordKind)}
     for name, (group, source) in groups.items():
@@ -246,7 +291,7 @@ def _context(
         age = Age[group.age.upper()] if group.age else Age.EVER
         rules[name] = CueRule(group.kind, group.direction, group.reach, group.strict, group.predicate, age, group.items)  # type: ignore[arg-type]  # word kinds are handled above
         for i, phrase in enumerate(group.phrases):
-            _add(builder, phrase, Entry("cue", name), source, (name.split(":", 1)[1], "phrases", i), lists, state.problems)
+            phrases.append(_Written(phrase, Entry("cue", name), source, (name.split(":", 1)[1], "phrases", i)))
     light = words["light"]
     return Context(
         rules,
@@ -398,23 +443,6 @@ def _pack(
 
 
 _CONCEPTS: TypeAdapter[dict[str, Concept]] = TypeAdapter(dict[str, Concept])
-
-
-def _add(
-    builder: LexiconBuilder,
-    phrase: str,
-    entry: Entry,
-    source: Source,
-    path: tuple[str | int, ...],
-    lists: Mapping[str, Sequence[str]],
-    problems: list[Problem],
-) -> None:
-    try:
-        builder.add(phrase, entry)
-    except PhraseError as error:
-        name = str(error).split('"')[1] if str(error).startswith("unknown list") else ""
-        near = nearest(name, lists) if name else None
-        problems.append(source.problem(path, f'phrase "{phrase}": {error}', f'did you mean "{near}"?' if near else ""))
 
 
 def _check_names(
