@@ -237,7 +237,7 @@ def _lifespan(service: Service, monitoring: Monitoring) -> Callable[[Any], Abstr
     async def lifespan(app: Any) -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()  # half a million objects of the packs: going through them would stop every stream for half a second
-        await monitoring.open()
+        monitoring.open()
         yield
         await service.upstream.aclose()
         await monitoring.close()

@@ -64,7 +64,7 @@ class GuardrailMiddleware:
 
         async def beside(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                await self._monitoring.open()
+                self._monitoring.open()
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 await self._monitoring.close()
             await send(message)

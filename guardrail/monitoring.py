@@ -67,15 +67,15 @@ class Monitoring:
         """By name, what works."""
         return {} if self._store is None else {"audit": self._store.healthy}
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Begin what runs beside the exchanges."""
         if self._alerts is not None:
-            await self._alerts.start()
+            self._alerts.start()
 
     async def close(self) -> None:
         """Write what is queued, then let go of the store."""
         if self._alerts is not None:
-            await self._alerts.close()
+            await asyncio.to_thread(self._alerts.close)
         if self._store is not None:
             await asyncio.to_thread(self._store.close)
         if self._reader is not None:

@@ -3,6 +3,7 @@
 It holds ids, urgency, destination, topics and titles of rules; a patient's words and own id only where a setting says so.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Literal
@@ -77,6 +78,15 @@ class Alert(BaseModel):
                 "Patient (pseudonym)": told.patient or "",
             }
         return {label: value for label, value in (found | self.facts).items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An alert, who gets it, and how long the same matter is not told again; None: never again."""
+
+    alert: Alert
+    send: tuple[str, ...]
+    repeat_seconds: float | None = None
 
 
 def digest(*parts: object) -> str:

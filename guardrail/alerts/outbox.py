@@ -8,13 +8,13 @@ The table is this module's own and lies beside those of `audit/schema.py`. An Ou
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from guardrail.alerts.alert import Alert, digest
+from guardrail.alerts.alert import Alert, Due, digest
 from guardrail.audit.database import Database, open_database
 from guardrail.errors import StoreError
 
@@ -42,6 +42,9 @@ _CLAIM = """WITH due AS MATERIALIZED (
     RETURNING receiver, id, made_at, attempts, body"""
 
 
+_ANY_DUE = "SELECT 1 FROM alert_outbox WHERE state = 'pending' AND receiver = ? AND due_at <= ? LIMIT 1"
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One alert for one receiver. `id` is the same in every attempt; `attempts` counts this one."""
@@ -63,20 +66,23 @@ class Outbox:
         self._lock = threading.Lock()
         self._database: Database | None = None
 
-    def add(self, alert: Alert, receivers: Sequence[str], now: float, repeat_seconds: float | None = None) -> None:
-        """Put an alert in for each receiver, unless its matter is there from less than `repeat_seconds` ago (None: from ever)."""
-        told_before = now - repeat_seconds if repeat_seconds is not None else float("-inf")
-        # Replicas that see the same thing at about the same time give it the same id.
-        turn = int(now // repeat_seconds) if repeat_seconds else 0
-        body = alert.model_dump_json(exclude_defaults=True)
+    def add(self, due: Sequence[Due], now: float) -> None:
+        """Put alerts in, each for its receivers, unless its matter is there from less than `repeat_seconds` ago (None: from ever)."""
         # In one order everywhere: replicas that add the same must not lock each other out.
-        rows = [(alert.key, r, digest(alert.key, r, turn), now, now, body, told_before) for r in sorted(set(receivers))]
-        self._use(lambda database: database.write([(_ADD, rows)]))
+        rows = sorted(row for one in due for row in _rows(one, now))
+        if rows:
+            self._use(lambda database: database.write([(_ADD, rows)]))
 
     def claim(self, receiver: str, now: float, lease_seconds: float, limit: int) -> list[Delivery]:
         """Deliveries that are due, which nobody else gets until the lease ends. Each counts as an attempt."""
-        values = [receiver, now, limit, now + lease_seconds]
-        found = self._use(lambda database: database.execute(self._claim, values))
+
+        def claimed(database: Database) -> list[tuple[Any, ...]]:
+            # Most often nothing is due; to find that out needs no lock for writing.
+            if not database.execute(_ANY_DUE, [receiver, now]):
+                return []
+            return database.execute(self._claim, [receiver, now, limit, now + lease_seconds])
+
+        found = self._use(claimed)
         found.sort(key=lambda row: row[2])  # RETURNING keeps no order
         return [Delivery(i, r, made, attempts, alert) for r, i, made, attempts, body in found if (alert := _read(body)) is not None]
 
@@ -132,6 +138,16 @@ class Outbox:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _rows(due: Due, now: float) -> Iterator[tuple[Any, ...]]:
+    alert, repeat_seconds = due.alert, due.repeat_seconds
+    told_before = now - repeat_seconds if repeat_seconds is not None else float("-inf")
+    # Replicas that see the same thing at about the same time give it the same id.
+    turn = int(now // repeat_seconds) if repeat_seconds else 0
+    body = alert.model_dump_json(exclude_defaults=True)
+    for receiver in set(due.send):
+        yield alert.key, receiver, digest(alert.key, receiver, turn), now, now, body, told_before
 
 
 def _read(body: str) -> Alert | None:

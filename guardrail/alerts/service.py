@@ -4,13 +4,15 @@ Two outboxes: the one in the audit store, which all replicas share and which out
 be written there: alerts while the store is away, that it is away among them, and all alerts where nothing is audited. What is in
 memory is lost with the process.
 
-Each receiver is served by a task of its own, so that a slow one delays no other. `record` only compares and appends; nothing here can
-stop or delay an answer.
+All of it runs in a thread with an event loop of its own: a store or a name server that hangs must not delay an answer. `record`, which is
+called by the exchanges, only compares and appends. Each receiver is served by a task of its own, so that a slow one delays no other.
 """
 
 import asyncio
 import contextlib
+import itertools
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -19,11 +21,11 @@ from typing import Any, Protocol
 import httpx
 import structlog
 
-from guardrail.alerts.alert import Alert
+from guardrail.alerts.alert import Due
 from guardrail.alerts.deliver import Result, Sent, deliver
 from guardrail.alerts.outbox import KEEP_SECONDS, Delivery, Outbox
 from guardrail.alerts.settings import AlertSettings, FhirReceiver, Receiver
-from guardrail.alerts.watch import Due, Watch
+from guardrail.alerts.watch import Watch
 from guardrail.audit.record import ExchangeRecord
 from guardrail.errors import ConfigError, StoreError
 
@@ -31,6 +33,7 @@ log = structlog.get_logger("guardrail")
 
 # Alerts that wait to be written, a matter of milliseconds; so many only when the process can do nothing any more.
 _MOST_WAITING = 10_000
+_BATCH = 200  # of one transaction
 _AT_ONCE = 4
 """Attempts at one receiver at the same time, per process: chat tools take about one message a second."""
 _TICK_SECONDS = 1.0
@@ -63,61 +66,70 @@ class Alerts:
         self._meter = meter
         self._clock = clock
         self._watch = Watch(settings, key, clock())
+        self._watching = threading.Lock()  # exchanges end in one thread, the clock is looked at in another
         self._stored = Outbox(url) if url else None
         self._memory = Outbox()
         self._waiting: deque[Due] = deque()
         self._bell = _Bell(min(_TICK_SECONDS, settings.retry_seconds))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="alerts", daemon=True)
+        self._begun = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._client: httpx.AsyncClient | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         # Whoever claims may be given up for dead only after the attempt and the writing down of how it went.
         self._lease_seconds = 2 * settings.timeout_seconds + 1
 
     def record(self, record: ExchangeRecord) -> None:
         """Take one exchange. Never blocks, never raises."""
-        due = self._watch.on_exchange(record)
+        with self._watching:
+            due = self._watch.on_exchange(record)
         if due:
             self._take(due)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Begin to deliver, what was left by processes that died included."""
         if self._stored is None:
             log.warning("alerts_in_memory_only", reason="audit is not set")
-        self._loop = asyncio.get_running_loop()
-        self._client = client = httpx.AsyncClient()  # each attempt has its own time
-        self._tasks = [asyncio.create_task(work) for work in (self._write(), self._look())]
-        self._tasks += [asyncio.create_task(self._serve(client, name, receiver)) for name, receiver in self._settings.receivers.items()]
-        for task in self._tasks:
-            task.add_done_callback(_ended)
+        self._thread.start()
+        self._begun.wait()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Write down what is due; what is only in memory gets one last try."""
-        if self._client is None:
-            return
-        client, self._client, self._loop = self._client, None, None
-        self._bell.stop()
-        _, late = await asyncio.wait(self._tasks, timeout=_LAST_WORDS_SECONDS)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-        await self._flush()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                await asyncio.gather(*(self._round(client, n, r, self._memory) for n, r in self._settings.receivers.items()))
-        left = sum((await asyncio.to_thread(self._memory.pending)).values())
-        if left:
-            log.error("alerts_lost", count=left, alarm=True)
-        await client.aclose()
-        for outbox in self._outboxes():
-            await asyncio.to_thread(outbox.close)
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(self._bell.stop)
+            self._thread.join(3 * _LAST_WORDS_SECONDS)
 
     def _take(self, due: list[Due]) -> None:
         if len(self._waiting) >= _MOST_WAITING:
             log.error("alerts_lost", count=len(due), alarm=True)
             return
         self._waiting.extend(due)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._bell.ring)
+        if (loop := self._loop) is not None:
+            loop.call_soon_threadsafe(self._bell.ring)
+
+    async def _run(self) -> None:
+        """Everything that the thread does, until the bell is stopped."""
+        self._loop = asyncio.get_running_loop()
+        self._begun.set()
+        async with httpx.AsyncClient() as client:  # each attempt has its own time
+            receivers = self._settings.receivers.items()
+            works = [self._write(), self._look(), *(self._serve(client, name, receiver) for name, receiver in receivers)]
+            tasks = [asyncio.create_task(work) for work in works]
+            for task in tasks:
+                task.add_done_callback(_ended)
+            await self._bell.silence()
+            _, late = await asyncio.wait(tasks, timeout=_LAST_WORDS_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+            await self._flush()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                    await asyncio.gather(*(self._round(client, name, receiver, self._memory) for name, receiver in receivers))
+        left = sum(self._memory.pending().values())
+        if left:
+            log.error("alerts_lost", count=left, alarm=True)
+        for outbox in self._outboxes():
+            outbox.close()
 
     async def _write(self) -> None:
         """Put what is due into an outbox, as soon as it is."""
@@ -125,29 +137,33 @@ class Alerts:
             await self._flush()
 
     async def _flush(self) -> None:
-        while self._waiting:
-            due = self._waiting[0]
-            await asyncio.to_thread(self._keep, due)
-            self._waiting.popleft()
+        while batch := list(itertools.islice(self._waiting, _BATCH)):
+            await asyncio.to_thread(self._keep, batch)
+            for _ in batch:
+                self._waiting.popleft()
             self._bell.ring()
 
-    def _keep(self, due: Due) -> None:
+    def _keep(self, batch: list[Due]) -> None:
         now = self._clock()
-        if self._stored is not None and due.alert.kind != "store_down":
+        parted = [self._parted(due) for due in batch]
+        if self._stored is not None:
+            stored = [part for parts in parted for part in parts if part.alert.kind != "store_down"]
             try:
-                self._put(self._stored, due, now)
-                return
+                self._stored.add(stored, now)
+                parted = [[part for part in parts if part.alert.kind == "store_down"] for parts in parted]
             except (StoreError, ConfigError) as error:
-                log.warning("alert_kept_in_memory", rule=due.alert.rule, error=str(error))
-        self._put(self._memory, due, now)
+                log.warning("alerts_kept_in_memory", count=len(batch), error=str(error))
+        self._memory.add([part for parts in parted for part in parts], now)
 
-    def _put(self, outbox: Outbox, due: Due, now: float) -> None:
+    def _parted(self, due: Due) -> list[Due]:
         """The app's own id of the patient goes only to those that are to have it."""
-        with_id = [n for n in due.send if _wants_patient(self._settings.receivers[n])]
-        without = [n for n in due.send if n not in with_id]
-        for alert, receivers in ((due.alert, with_id), (_without_patient(due.alert), without)):
-            if receivers:
-                outbox.add(alert, receivers, now, due.repeat_seconds)
+        told = due.alert.escalation
+        with_id = tuple(name for name in due.send if _wants_patient(self._settings.receivers[name]))
+        if told is None or told.patient_id is None or len(with_id) == len(due.send):
+            return [due]
+        without = due.alert.model_copy(update={"escalation": told.model_copy(update={"patient_id": None})})
+        others = Due(without, tuple(name for name in due.send if name not in with_id), due.repeat_seconds)
+        return [others, Due(due.alert, with_id, due.repeat_seconds)] if with_id else [others]
 
     async def _look(self) -> None:
         """What the clock makes due; counts and cleaning."""
@@ -155,7 +171,8 @@ class Alerts:
         async for _ in self._bell.rings():
             now = self._clock()
             newest = await asyncio.to_thread(self._newest) if self._watch.wants_newest(now) else None
-            due = self._watch.on_time(now, store_works=self._store_works(), newest=newest)
+            with self._watching:
+                due = self._watch.on_time(now, store_works=self._store_works(), newest=newest)
             if due:
                 self._take(due)
             if now - counted >= _COUNT_SECONDS:
@@ -244,6 +261,7 @@ class _Bell:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._events: list[asyncio.Event] = []
+        self._silence = asyncio.Event()
         self.stopped = False
 
     def ring(self) -> None:
@@ -253,7 +271,12 @@ class _Bell:
     def stop(self) -> None:
         """No more rounds."""
         self.stopped = True
+        self._silence.set()
         self.ring()
+
+    async def silence(self) -> None:
+        """Wait until it is stopped."""
+        await self._silence.wait()
 
     async def rings(self) -> AsyncIterator[None]:
         """Once at once, then whenever there may be something to do, until it is stopped."""
@@ -276,9 +299,3 @@ def _ended(task: asyncio.Task[None]) -> None:
 
 def _wants_patient(receiver: Receiver) -> bool:
     return isinstance(receiver, FhirReceiver) and receiver.patient_system is not None
-
-
-def _without_patient(alert: Alert) -> Alert:
-    if alert.escalation is None or alert.escalation.patient_id is None:
-        return alert
-    return alert.model_copy(update={"escalation": alert.escalation.model_copy(update={"patient_id": None})})

@@ -6,12 +6,11 @@ here and now: whether another replica has told it already is for the outbox to s
 
 import socket
 from collections import deque
-from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
-from guardrail.alerts.alert import Alert, Escalation, HitRule, Kind, digest
+from guardrail.alerts.alert import Alert, Due, Escalation, HitRule, Kind, digest
 from guardrail.alerts.settings import (
     AlertSettings,
     EngineFailureRule,
@@ -40,15 +39,6 @@ _SEVERITIES: dict[Kind, Severity] = {
     "test": "info",
 }
 _BY_URGENCY: dict[Urgency, Severity] = {Urgency.EMERGENCY: "critical", Urgency.URGENT: "warning"}
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """An alert, who gets it, and how long the same matter is not told again; None: never again."""
-
-    alert: Alert
-    send: tuple[str, ...]
-    repeat_seconds: float | None
 
 
 class Watch:

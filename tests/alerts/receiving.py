@@ -1,10 +1,9 @@
 """Really listening receivers, alerts to send to them, and a running service."""
 
-import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -175,21 +174,10 @@ class Meter:
 
 
 @contextlib.contextmanager
-def running(service: Alerts) -> Iterator[Callable[[Callable[[], Any]], None]]:
-    """The service on an event loop of its own, as within an app; gives a way to call it there."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(service.start(), loop).result(WITHIN)
+def running(service: Alerts) -> Iterator[None]:
+    """The service at work, from start to close."""
+    service.start()
     try:
-        yield lambda call: asyncio.run_coroutine_threadsafe(_call(call), loop).result(WITHIN)
+        yield
     finally:
-        asyncio.run_coroutine_threadsafe(service.close(), loop).result(WITHIN)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(WITHIN)
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
-
-
-async def _call(call: Callable[[], Any]) -> None:
-    call()
+        service.close()

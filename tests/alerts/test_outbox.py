@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from guardrail.alerts.alert import Alert, Due
 from guardrail.alerts.outbox import Delivery, Outbox, rows_of
 from guardrail.audit.database import open_database
 from guardrail.audit.store import AuditStore
@@ -21,13 +22,17 @@ NOW = 1000.0
 LEASE = 30.0
 
 
+def due(told: Alert, receivers: list[str], repeat_seconds: float | None = None) -> Due:
+    return Due(told, tuple(receivers), repeat_seconds)
+
+
 def claim(outbox: Outbox, receiver: str = "a", now: float = NOW) -> list[Delivery]:
     return outbox.claim(receiver, now, LEASE, 10)
 
 
 def test_what_is_put_in_comes_out_once_for_each_receiver(url: str) -> None:
     outbox = Outbox(url)
-    outbox.add(alert(), ["a", "b"], NOW)
+    outbox.add([due(alert(), ["a", "b"])], NOW)
 
     (first,) = claim(outbox)
     assert (first.receiver, first.made_at, first.attempts, first.alert) == ("a", NOW, 1, alert())
@@ -42,12 +47,12 @@ def test_what_is_put_in_comes_out_once_for_each_receiver(url: str) -> None:
 
 def test_the_same_matter_is_told_once_by_all_replicas(url: str) -> None:
     first, second = Outbox(url), Outbox(url)
-    first.add(alert(), ["a"], NOW)
-    second.add(alert(at=5.0), ["a"], NOW + 1)
+    first.add([due(alert(), ["a"])], NOW)
+    second.add([due(alert(at=5.0), ["a"])], NOW + 1)
 
     (delivery,) = claim(second)
     second.sent(delivery, NOW + 2)
-    first.add(alert(), ["a"], NOW + 1e9)
+    first.add([due(alert(), ["a"])], NOW + 1e9)
 
     assert claim(first, now=NOW + 2e9) == []
     first.close()
@@ -56,13 +61,13 @@ def test_the_same_matter_is_told_once_by_all_replicas(url: str) -> None:
 
 def test_a_matter_that_may_repeat_is_told_anew_when_its_time_has_come(url: str) -> None:
     outbox = Outbox(url)
-    outbox.add(alert(), ["a"], NOW, repeat_seconds=60)
+    outbox.add([due(alert(), ["a"], 60)], NOW)
     (first,) = claim(outbox)
     outbox.given_up(first, NOW, "status 400")
-    outbox.add(alert(), ["a"], NOW + 59, repeat_seconds=60)
+    outbox.add([due(alert(), ["a"], 60)], NOW + 59)
     assert claim(outbox, now=NOW + 59) == []
 
-    outbox.add(alert(at=7.0), ["a"], NOW + 60, repeat_seconds=60)
+    outbox.add([due(alert(at=7.0), ["a"], 60)], NOW + 60)
     (again,) = claim(outbox, now=NOW + 60)
 
     assert (again.attempts, again.alert.at) == (1, 7.0)
@@ -72,7 +77,7 @@ def test_a_matter_that_may_repeat_is_told_anew_when_its_time_has_come(url: str) 
 
 def test_what_failed_comes_back_at_its_time_with_the_same_id(url: str) -> None:
     outbox = Outbox(url)
-    outbox.add(alert(), ["a"], NOW)
+    outbox.add([due(alert(), ["a"])], NOW)
     (first,) = claim(outbox)
     outbox.failed(first, NOW + 5, "status 500")
     assert claim(outbox, now=NOW + 4.9) == []
@@ -86,7 +91,7 @@ def test_what_failed_comes_back_at_its_time_with_the_same_id(url: str) -> None:
 
 def test_what_was_claimed_by_one_that_died_comes_back_when_the_lease_ends(url: str) -> None:
     outbox = Outbox(url)
-    outbox.add(alert(), ["a"], NOW)
+    outbox.add([due(alert(), ["a"])], NOW)
     (dead,) = claim(outbox)
     assert claim(outbox, now=NOW + LEASE - 1) == []
 
@@ -101,8 +106,8 @@ def test_what_was_claimed_by_one_that_died_comes_back_when_the_lease_ends(url: s
 
 def test_what_is_settled_no_longer_holds_what_it_said(url: str) -> None:
     outbox = Outbox(url)
-    outbox.add(alert("one"), ["a"], NOW)
-    outbox.add(alert("two"), ["a"], NOW)
+    outbox.add([due(alert("one"), ["a"])], NOW)
+    outbox.add([due(alert("two"), ["a"])], NOW)
     one, two = claim(outbox)
     outbox.sent(one, NOW)
     outbox.given_up(two, NOW, "status 400")
@@ -117,10 +122,10 @@ def test_what_is_settled_no_longer_holds_what_it_said(url: str) -> None:
 
 def test_old_ones_that_are_done_are_forgotten(url: str) -> None:
     outbox = Outbox(url)
-    outbox.add(alert("old"), ["a", "b"], NOW)
+    outbox.add([due(alert("old"), ["a", "b"])], NOW)
     (done,) = claim(outbox)
     outbox.sent(done, NOW)
-    outbox.add(alert("new"), ["a"], NOW + 10)
+    outbox.add([due(alert("new"), ["a"])], NOW + 10)
     outbox.forget(NOW + 10)
 
     assert [(r["key"][-3:], r["receiver"]) for r in rows_of(url)] == [("new", "a"), ("old", "b")]
@@ -147,7 +152,7 @@ def test_many_replicas_share_the_work(url: str) -> None:
         outbox = Outbox(url)
         begin.wait()
         for number in range(40):
-            outbox.add(alert(f"id{number}"), ["a"], NOW)
+            outbox.add([due(alert(f"id{number}"), ["a"])], NOW)
         while claimed := outbox.claim("a", NOW, LEASE, 3):
             taken.extend(d.alert.key for d in claimed)
         outbox.close()
@@ -164,7 +169,7 @@ def test_many_replicas_share_the_work(url: str) -> None:
 def test_a_replica_does_not_wait_for_what_another_is_claiming(postgres: str) -> None:
     outbox = Outbox(postgres)
     for number in range(3):
-        outbox.add(alert(f"id{number}"), ["a"], NOW + number)
+        outbox.add([due(alert(f"id{number}"), ["a"])], NOW + number)
     other = open_database(postgres)
     with other.transaction():
         other.execute("SELECT key FROM alert_outbox ORDER BY due_at LIMIT 1 FOR UPDATE")
@@ -177,8 +182,14 @@ def test_a_replica_does_not_wait_for_what_another_is_claiming(postgres: str) -> 
 
 def test_one_that_is_killed_after_writing_has_lost_nothing(url: str) -> None:
     root = Path(__file__).parents[2]
-    script = "import os\nfrom guardrail.alerts.outbox import Outbox\nfrom tests.alerts.receiving import alert\n"
-    script += f"Outbox({url!r}).add(alert(), ['a'], {NOW})\nos.kill(os.getpid(), 9)\n"
+    script = f"""
+import os
+from guardrail.alerts.alert import Due
+from guardrail.alerts.outbox import Outbox
+from tests.alerts.receiving import alert
+Outbox({url!r}).add([Due(alert(), ("a",))], {NOW})
+os.kill(os.getpid(), 9)
+"""
     killed = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(root)})
 
     assert killed.returncode == -signal.SIGKILL
@@ -190,7 +201,7 @@ def test_one_that_is_killed_after_writing_has_lost_nothing(url: str) -> None:
 def test_an_outbox_opens_its_store_again_by_itself(postgres: str) -> None:
     mine = f"outbox-{uuid.uuid4().hex[:12]}"
     outbox = Outbox(f"{postgres}&application_name={mine}")
-    outbox.add(alert(), ["a"], NOW)
+    outbox.add([due(alert(), ["a"])], NOW)
     admin = open_database(postgres)
     admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ?", [mine])
     admin.close()
@@ -203,7 +214,7 @@ def test_an_outbox_opens_its_store_again_by_itself(postgres: str) -> None:
 
 def test_an_alert_of_a_newer_version_is_left_to_newer_replicas(url: str) -> None:
     outbox = Outbox(url)
-    outbox.add(alert(), ["a"], NOW)
+    outbox.add([due(alert(), ["a"])], NOW)
     database = open_database(url)
     database.write([("UPDATE alert_outbox SET body = ?", [('{"kind": "unheard_of"}',)])])
     database.close()

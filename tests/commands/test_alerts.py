@@ -7,6 +7,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
+from guardrail.alerts.alert import Due
 from guardrail.alerts.outbox import Outbox
 from guardrail.cli import main
 from tests.alerts.receiving import alert, hook, receiving
@@ -72,7 +73,7 @@ def test_what_is_on_its_way_and_what_was_given_up_is_listed(tmp_path: Path) -> N
     url = f"sqlite:///{tmp_path}/audit.db"
     outbox = Outbox(url)
     for number, name in enumerate(("sent", "given_up", "pending")):
-        outbox.add(alert(name), ["a"], 1_700_000_000.0 + number)
+        outbox.add([Due(alert(name), ("a",))], 1_700_000_000.0 + number)
     sent, given_up, _ = outbox.claim("a", 1_700_000_100.0, 1.0, 10)
     outbox.sent(sent, 0.0)
     outbox.given_up(given_up, 0.0, "status 400")
