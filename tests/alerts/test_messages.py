@@ -51,15 +51,15 @@ def test_while_keys_change_both_sign() -> None:
     assert both[1] == webhook(hook(secret=OLD), alert(), "d1", NOW).headers["webhook-signature"]
 
 
-def test_slack_is_sent_escaped_text_and_a_button() -> None:
+def test_slack_is_sent_escaped_text_and_a_link() -> None:
     receiver = SlackReceiver.model_validate({"kind": "slack", "url": "https://hooks.slack.example/x"})
     content = orjson.loads(slack(receiver, alert(words=("my <!channel> chest",)), "d1", NOW).body)
 
-    header, facts, words, actions = content["blocks"]
+    header, facts, words, link = content["blocks"]
     assert header["text"] == {"type": "plain_text", "text": "Emergency, ambulance: Chest pain <&> breathlessness", "emoji": False}
     assert {"type": "mrkdwn", "text": "*Held*\nChest pain &lt;&amp;&gt; breathlessness"} in facts["fields"]
     assert words["text"] == {"type": "plain_text", "text": "my <!channel> chest", "emoji": False}
-    assert actions["elements"][0]["url"] == "https://guard.example/-/dashboard/exchanges/id1"
+    assert link["text"]["text"] == "<https://guard.example/-/dashboard/exchanges/id1|Open the dashboard>"
     assert content["text"] == "Emergency, ambulance: Chest pain &lt;&amp;&gt; breathlessness"
 
 
