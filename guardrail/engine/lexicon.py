@@ -62,7 +62,7 @@ class Mention(Struct, frozen=True):
     """The tokens inside that are not its own: what a `...` or `&` stood for."""
 
 
-class _Node(Struct, frozen=True, array_like=True):
+class _Node(Struct, frozen=True, array_like=True, gc=False):
     """A state of one phrase: what may stand next, each with the number of the state behind it.
 
     `words` are classes that take one token, `lists` take as many as the list's item has.
@@ -78,11 +78,11 @@ _Found = tuple[int, int, int, int, Spans]
 """First token, token after it negated, number of the entry, words in gaps, gaps: in this order the best of equals comes first."""
 _Near = tuple[int, int, int]
 """A class by number, and where a word of it has to stand from the anchor: the nearest place and the farthest, negative to the left."""
-_FEW_WAYS = 32  # more would make the tree large, and most phrases have fewer
+_FEW_WAYS = 16  # more would make the tree large, and most phrases have fewer
 _WINDOW = 48  # tokens that are looked at together: pairs of words far apart are not worth asking for
 
 
-class _Phrase(Struct, frozen=True, array_like=True):
+class _Phrase(Struct, frozen=True, array_like=True, gc=False):
     """A compiled sequence. `near` are the parts it needs beside the pair it is filed under, last what it may begin with.
 
     Nothing is near when only the pair is needed and the phrase begins with the first of the two.
@@ -97,10 +97,10 @@ _Filed = tuple[tuple[int, int, tuple[int, ...]], ...]
 """Under a pair: how far the second may stand from the first, least and most, and the phrases. One part alone is paired with itself."""
 
 
-class _WordNode(Struct, array_like=True):
+class _WordNode(Struct, array_like=True, gc=False):
     """A place in the tree of words. What ends here: items of lists, and whole phrases, by the number of their entry."""
 
-    next: dict[Key, "_WordNode"] = {}
+    next: dict[Key, "_WordNode"] | None = None
     lists: tuple[Key, ...] = ()
     entries: tuple[int, ...] = ()
 
@@ -421,6 +421,8 @@ class LexiconBuilder:
         """The place of these words in the tree."""
         node = self._tree.setdefault(words[0], _WordNode())
         for word in words[1:]:
+            if node.next is None:
+                node.next = {}
             node = node.next.setdefault(word, _WordNode())
         return node
 

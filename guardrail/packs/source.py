@@ -1,14 +1,15 @@
 """YAML files as data that remembers where everything stood.
 
-`read` parses one file and keeps line and column of every key and value, so that a problem found later, by pydantic or
-by us, can be reported as `file:line:col: message; remedy`. Duplicate keys are problems, not silently the last one.
-Dates, yes/no words and the like stay strings: what a clinician typed is what is meant.
+`read` parses one file. A problem found later, by pydantic or by us, is reported as `file:line:col: message; remedy`; where
+each key and value stands is worked out when it is first asked for, as most files never have a problem. Duplicate keys are
+problems, not silently the last one. Dates, yes/no words and the like stay strings: what a clinician typed is what is meant.
 """
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,13 +34,22 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
-    """One parsed file: its data, and the place of each key path."""
+    """One parsed file: its data, and the text it was read from."""
 
     name: str
     data: Any
-    places: Mapping[Path_, Place] = field(repr=False)
+    text: str = field(repr=False)
+
+    @cached_property
+    def places(self) -> Mapping[Path_, Place]:
+        """The place of each key path."""
+        loader = _Loader(self.text)
+        try:
+            return dict(_places(loader, loader.get_single_node(), ()))
+        finally:
+            loader.dispose()
 
     def place(self, path: Sequence[str | int]) -> Place:
         """Where a path stands; of a path that does not exist, where its nearest parent stands."""
@@ -71,8 +81,7 @@ def parse(text: str, name: str, problems: list[Problem]) -> Source | None:
         if node is None:
             problems.append(Problem(name, 1, 1, "is empty", "remove the file or fill it"))
             return None
-        places: dict[Path_, Place] = {}
-        data = _build(loader, node, (), places, name, problems, 0)
+        data = _build(loader, node, name, problems, 0)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -84,27 +93,44 @@ def parse(text: str, name: str, problems: list[Problem]) -> Source | None:
         return None
     finally:
         loader.dispose()
-    return Source(name, data, places)
+    return Source(name, data, text)
 
 
-def _build(loader: Any, node: Any, path: Path_, places: dict[Path_, Place], name: str, problems: list[Problem], depth: int) -> Any:
+def _build(loader: Any, node: Any, name: str, problems: list[Problem], depth: int) -> Any:
     if depth > 40:  # far beyond any real rule; stops alias bombs and stack overflow
         raise yaml.YAMLError("nested too deeply")
-    place = (node.start_mark.line + 1, node.start_mark.column + 1)
-    places.setdefault(path, place)
     if isinstance(node, yaml.MappingNode):
         out: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else str(key_node)
-            key_place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            key = _key(loader, key_node)
             if key in out:
-                problems.append(Problem(name, *key_place, f'key "{key}" stands twice', "merge the two"))
-            places[(*path, key)] = key_place
-            out[key] = _build(loader, value_node, (*path, key), places, name, problems, depth + 1)
+                problems.append(Problem(name, *_place(key_node), f'key "{key}" stands twice', "merge the two"))
+            out[key] = _build(loader, value_node, name, problems, depth + 1)
         return out
     if isinstance(node, yaml.SequenceNode):
-        return [_build(loader, item, (*path, i), places, name, problems, depth + 1) for i, item in enumerate(node.value)]
+        return [_build(loader, item, name, problems, depth + 1) for item in node.value]
     return loader.construct_object(node)
+
+
+def _places(loader: Any, node: Any, path: Path_) -> Iterator[tuple[Path_, Place]]:
+    """Every path with its place: that of the key, or of the item in a list."""
+    yield path, _place(node)
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            inner = (*path, _key(loader, key_node))
+            yield from _places(loader, value_node, inner)
+            yield inner, _place(key_node)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            yield from _places(loader, item, (*path, i))
+
+
+def _key(loader: Any, node: Any) -> Any:
+    return loader.construct_object(node) if isinstance(node, yaml.ScalarNode) else str(node)
+
+
+def _place(node: Any) -> Place:
+    return node.start_mark.line + 1, node.start_mark.column + 1
 
 
 def validate(source: Source, path: Path_, shape: type[T] | TypeAdapter[T], problems: list[Problem]) -> T | None:
