@@ -73,7 +73,12 @@ def write(folder: Path | None, key: str, compiled: Compiled) -> None:
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(sha256(body).digest() + body)
-        os.replace(file.name, folder / (key + _SUFFIX))
+            unfinished = Path(file.name)
+            try:
+                file.write(sha256(body).digest() + body)
+                file.close()
+                unfinished.replace(folder / (key + _SUFFIX))
+            finally:
+                unfinished.unlink(missing_ok=True)
         for old in sorted(folder.glob("*" + _SUFFIX), key=lambda p: p.stat().st_mtime)[:-_KEPT]:
             old.unlink(missing_ok=True)
