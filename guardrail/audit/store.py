@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,7 @@ class AuditStore:
 
     def _run_shipping(self) -> None:
         next_adoption = next_heads = 0.0
+        self._work.set()  # look at once whether the store is there
         while True:
             self._work.wait(RETRY_SECONDS)
             self._work.clear()
@@ -176,7 +177,7 @@ class AuditStore:
                 if time.monotonic() >= next_adoption or stop:
                     self._adopt()
                     next_adoption = time.monotonic() + RETRY_SECONDS
-                if self._signs and self._database is not None and time.monotonic() >= next_heads:
+                if self._signs and time.monotonic() >= next_heads:
                     self._heads = self._read_heads()
                     next_heads = time.monotonic() + self._seal_seconds / 2
                 self._recovered()
@@ -206,20 +207,25 @@ class AuditStore:
             spool.shipped(sum(map(len, lines)))
 
     def _adopt(self) -> None:
-        """Bring in what processes left that died, and try the store where it was away."""
-        if not self.healthy and self._database is None:
-            self._database = open_database(self._url)
+        """See whether the store is there, so that readiness tells the truth without traffic, and bring in what dead processes left."""
+        with self._connected() as database:
+            database.execute("SELECT 1")
         for orphan in orphans(self._base):
             self._ship(orphan)
             orphan.remove()
 
     def _insert(self, rows: Sequence[Row]) -> None:
+        with self._connected() as database, database.transaction():
+            if fresh := self._new(database, rows):
+                database.write(insert_statements(fresh))
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Database]:
+        """The store, opened if need be, and let go when it fails."""
         if self._database is None:
             self._database = open_database(self._url)
         try:
-            with self._database.transaction():
-                if fresh := self._new(self._database, rows):
-                    self._database.write(insert_statements(fresh))
+            yield self._database
         except StoreError:
             self._database.close()
             self._database = None
@@ -233,8 +239,8 @@ class AuditStore:
         return [row for row in rows if row.seq > reached.get(row.writer, 0)]
 
     def _read_heads(self) -> dict[str, tuple[int, str]]:
-        assert self._database is not None, "it has just been used"
-        rows = self._database.execute("SELECT writer, seq, hash FROM chains ORDER BY at DESC LIMIT ?", [_NEIGHBOURS])
+        with self._connected() as database:
+            rows = database.execute("SELECT writer, seq, hash FROM chains ORDER BY at DESC LIMIT ?", [_NEIGHBOURS])
         return {writer: (seq, digest) for writer, seq, digest in rows}
 
     def _away(self, error: Exception) -> None:

@@ -99,6 +99,49 @@ def test_entries_wait_in_the_spool_while_the_store_is_away(tmp_path: Path) -> No
     reader.close()
 
 
+def test_where_no_spool_can_be_written_entries_wait_in_memory(tmp_path: Path) -> None:
+    folder = tmp_path / "away"
+    folder.write_text("in the way of the folder")
+    url = f"sqlite:///{folder}/audit.db"
+    store = AuditStore(url, spool=folder / "spool")
+    store.record(exchange(1))
+    assert store.flush()
+    assert not store.healthy
+
+    folder.unlink()
+    folder.mkdir()
+    (folder / "spool-in-the-way").mkdir()
+    store.record(exchange(2))
+    store.close()
+
+    reader = AuditReader(url)
+    assert [e["id"] for e in reader.list_entries()] == ["id000002", "id000001"]
+    assert verify(reader.chains()).problems == []
+    reader.close()
+
+
+def test_a_store_that_is_away_shows_before_the_first_record(tmp_path: Path) -> None:
+    (tmp_path / "away").write_text("in the way of the folder")
+    store = AuditStore(f"sqlite:///{tmp_path}/away/audit.db", spool=tmp_path / "spool")
+
+    assert store.flush()
+
+    assert not store.healthy
+    store.close()
+
+
+def test_a_text_that_is_no_text_does_not_hold_up_the_others(url: str) -> None:
+    store = AuditStore(url)
+    store.record(exchange(1, text="half a pair \ud83d"))
+    store.record(exchange(2))
+    store.close()
+
+    reader = AuditReader(url)
+    assert [e["id"] for e in reader.list_entries()] == ["id000002"]
+    assert verify(reader.chains()).problems == []
+    reader.close()
+
+
 @pytest.mark.parametrize(("policy", "kept"), [("absent", None), ("redacted", "I am Mr [name] on [phone]"), ("encrypted", None)])
 def test_words_are_kept_only_as_configured(tmp_path: Path, policy: TextPolicy, kept: str | None) -> None:
     add_text_key(tmp_path / "keys")

@@ -1,0 +1,286 @@
+"""The audit store: records a second, what it adds to an exchange, the dashboard on a million records, and what a kill loses.
+
+    python benchmarks/audit.py speed   [--postgres URL] [--seconds S]
+    python benchmarks/audit.py latency [--postgres URL] [--rounds N]
+    python benchmarks/audit.py pages   [--postgres URL] [--records N]
+    python benchmarks/audit.py kill    [--postgres URL] [--rounds N]
+
+SQLite is measured in a temporary folder, PostgreSQL in a schema of its own which is dropped at the end. Records are those of real
+decisions on texts of the corpus, nine quiet ones to one with a finding of consequence. Run it on an otherwise idle machine.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from proxy import free_port, running, serve_stub
+from starlette.testclient import TestClient
+
+from guardrail.app import create_app, load_guard
+from guardrail.audit.chain import Chain, insert_statements
+from guardrail.audit.database import open_database
+from guardrail.audit.entry import kept_entry
+from guardrail.audit.reader import AuditReader
+from guardrail.audit.record import ExchangeRecord, Outcome
+from guardrail.audit.store import AuditStore
+from guardrail.config import Settings
+from guardrail.engine.guard import Guard
+from guardrail.engine.model import Conversation, Message, Role
+
+CORPUS = Path(__file__).parent.parent / "corpus" / "train"
+PACE_SECONDS = 0.005
+DAYS = 90
+
+
+# --- stores and records
+
+
+@contextlib.contextmanager
+def stores(postgres: str | None) -> Iterator[dict[str, tuple[str, Path]]]:
+    """By name, URL and spool of an empty store of each kind."""
+    with tempfile.TemporaryDirectory(prefix="guardrail-audit-") as folder:
+        found = {"SQLite": (f"sqlite:///{folder}/audit.db", Path(folder) / "sqlite.spool")}
+        if postgres is None:
+            yield found
+            return
+        schema = f"benchmark_{uuid.uuid4().hex[:8]}"
+        admin = open_database(postgres, migrate=False)
+        admin.execute(f"CREATE SCHEMA {schema}")
+        try:
+            yield {**found, "PostgreSQL": (f"{postgres}?options=-csearch_path%3D{schema}", Path(folder) / "postgres.spool")}
+        finally:
+            admin.execute(f"DROP SCHEMA {schema} CASCADE")
+            admin.close()
+
+
+def texts(name: str, count: int) -> list[str]:
+    lines = (CORPUS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines if '"text"' in line][:count]
+
+
+def records(guard: Guard) -> list[ExchangeRecord]:
+    """A hundred exchanges, ninety of them quiet."""
+    loud = texts("heart_breathing", 5) + texts("medication", 5)
+    found = []
+    for number, text in enumerate(texts("quiet", 90) + loud):
+        decision = guard.review(Conversation((Message(Role.USER, text),)))
+        record = ExchangeRecord(f"id{number}", 0.0, "chat_completions", Outcome.FORWARDED, decision, texts=(text,), turns=(0,))
+        found.append(replace(record, outcome=Outcome.ANSWERED) if str(decision.action) == "answer" else record)
+    return found
+
+
+# --- records a second
+
+
+def speed(postgres: str | None, seconds: float) -> None:
+    samples = records(load_guard())
+    print("| store | records a second | bytes a record |\n|---|---|---|")
+    with stores(postgres) as found:
+        for name, (url, spool) in found.items():
+            store = AuditStore(url, spool=spool)
+            count, began = 0, time.perf_counter()
+            while time.perf_counter() - began < seconds:
+                for sample in samples:
+                    store.record(replace(sample, id=f"id{count:09}", at=time.time()))
+                    count += 1
+                if count % 2000 == 0:
+                    store.flush(60)  # sustained: nothing piles up
+            store.close(60)
+            taken = time.perf_counter() - began
+            with contextlib.closing(AuditReader(url)) as reader:
+                rows = sum(1 for row in reader.chains() if row.kind == "exchange")
+                size = statistics.mean(len(row.body or b"") for row in reader.chains())
+            assert rows == count, f"{count - rows} records are missing"
+            print(f"| {name} | {count / taken:,.0f} | {size:,.0f} |", flush=True)
+
+
+# --- what it adds to an exchange
+
+
+class Caller:
+    """One kept connection that asks and waits for the answer."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port)
+
+    def ask(self, text: str) -> tuple[float, str]:
+        """Milliseconds, and the exchange's id."""
+        body = json.dumps({"model": "stub", "messages": [{"role": "user", "content": text}]}).encode()
+        began = time.perf_counter()
+        self._connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+        response = self._connection.getresponse()
+        response.read()
+        return (time.perf_counter() - began) * 1000, response.headers["guardrail-exchange"]
+
+
+def serving(port: int, stub: int, url: str | None, spool: Path) -> list[str]:
+    command = [sys.executable, "-m", "guardrail", "serve", "--upstream", f"http://127.0.0.1:{stub}", "--port", str(port)]
+    os.environ["GUARDRAIL_AUDIT_SPOOL"] = str(spool)
+    return command + (["--audit", url] if url else [])
+
+
+def latency(postgres: str | None, rounds: int) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[-1]})
+    said = texts("quiet", 450) + texts("heart_breathing", 25) + texts("medication", 25)
+    stub = free_port()
+    print("| pace | audit | quarter ms | median ms | p95 ms | quarter to off | median to off |\n|---|---|---|---|---|---|---|")
+    with stores(postgres) as found, contextlib.ExitStack() as processes:
+        processes.enter_context(running([sys.executable, __file__, "stub", "--port", str(stub)], stub, cores[-1]))
+        callers = {}
+        for name, (url, spool) in {"off": (None, Path("none")), **found}.items():
+            port = free_port()
+            processes.enter_context(running(serving(port, stub, url, spool), port, cores[0]))
+            callers[name] = Caller(port)
+        order = list(callers)
+        for pace in (0.0, PACE_SECONDS):
+            taken: dict[str, list[float]] = {name: [] for name in callers}
+            for number in range(rounds + 1):  # the first round warms up and is not counted
+                for turn, text in enumerate(said):
+                    # In turn, and each first as often as the others: what else the machine does falls on all of them.
+                    for name in order[turn % len(order) :] + order[: turn % len(order)]:
+                        # Never the same twice, so that no review comes from the guard's memory.
+                        ms, _ = callers[name].ask(f"{text} ({uuid.uuid4().hex[:6]})")
+                        taken[name] += [ms] if number else []
+                        time.sleep(pace)
+            shown = "back to back" if not pace else f"{pace * 1000:.0f} ms between"
+            marks = {name: _marks(values) for name, values in taken.items()}
+            for name, (quarter, median, p95) in marks.items():
+                ratios = f"{quarter / marks['off'][0]:.3f} | {median / marks['off'][1]:.3f}"
+                print(f"| {shown} | {name} | {quarter:.3f} | {median:.3f} | {p95:.3f} | {ratios} |", flush=True)
+
+
+def _marks(values: list[float]) -> tuple[float, float, float]:
+    """First quartile, median and 95th percentile."""
+    cuts = statistics.quantiles(values, n=20)
+    return cuts[4], cuts[9], cuts[18]
+
+
+# --- the dashboard on many records
+
+
+def fill(url: str, samples: list[ExchangeRecord], count: int) -> None:
+    """So many records over some months, the newest now; one in twenty thousand failed."""
+    with contextlib.closing(open_database(url)) as database:
+        chain, now = Chain(), time.time()
+        rows = []
+        for number in range(count):
+            record = samples[number * 7919 % len(samples)]
+            outcome = Outcome.GUARD_FAILED if number % 20_000 == 0 else record.outcome
+            at = now - (count - number) * DAYS * 86_400 / count
+            entry, _ = kept_entry(replace(record, id=f"id{number:09}", at=at, outcome=outcome), "absent", b"", None)
+            rows.append(chain.add(entry))
+            if len(rows) == 5000:
+                database.write(insert_statements(rows))
+                rows = []
+        database.write(insert_statements(rows) if rows else [])
+        if url.startswith("postgresql"):
+            database.execute("ANALYZE")
+
+
+def pages(postgres: str | None, count: int) -> None:
+    guard = load_guard()
+    samples = records(guard)
+    rule = next(s.decision.hits[0].rule for s in samples if s.decision and s.decision.hits)
+    paths = {
+        "overview, 24 h": "",
+        "overview, 7 days": "?span=7d",
+        "list": "/exchanges",
+        "list of emergencies": "/exchanges?urgency=emergency",
+        "list of a rare outcome": "/exchanges?outcome=guard_failed",
+        "list of a destination and a time": "/exchanges?destination=ambulance&before=2100-01-01",
+        "list of a rule": f"/exchanges?rule={rule}",
+        "list, page in the middle": f"/exchanges?cursor={time.time() - DAYS * 43_200}~id",
+        "list by id": f"/exchanges?id=id{count // 2:09}",
+        "one exchange": f"/exchanges/id{count // 2:09}",
+        "review queue": "/review",
+        "rules": "/rules",
+        "packs": "/packs",
+    }
+    with stores(postgres) as found:
+        shown: dict[str, list[str]] = {name: [] for name in paths}
+        for url, _ in found.values():
+            fill(url, samples, count)
+            settings = Settings(upstream="http://127.0.0.1:9", audit=url)
+            app = create_app(settings, guard=guard, open_dashboard=True)
+            with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1)) as client:
+                for name, path in paths.items():
+                    times = []
+                    for _ in range(11):
+                        began = time.perf_counter()
+                        response = client.get(f"/-/dashboard{path}")
+                        times.append((time.perf_counter() - began) * 1000)
+                        assert response.status_code == 200, (path, response.status_code)
+                    shown[name].append(f"{statistics.median(times):.0f} (worst {max(times):.0f})")
+        print(f"| page, {count:,} records | {' | '.join(f'{name}, ms' for name in found)} |\n|---|{'---|' * len(found)}")
+        for name, cells in shown.items():
+            print(f"| {name} | {' | '.join(cells)} |")
+
+
+# --- what a kill loses
+
+
+def kill(postgres: str | None, rounds: int) -> None:
+    """Kill a serving process in the middle of load; every answer that a client had read whole should be in the record."""
+    stub = free_port()
+    print("| store | kills | answers read | recorded | lost | problems in chains | to catch up, s |\n|---|---|---|---|---|---|---|")
+    said = texts("quiet", 90) + texts("heart_breathing", 10)
+    with stores(postgres) as found, running([sys.executable, __file__, "stub", "--port", str(stub)], stub, 0):
+        for name, (url, spool) in found.items():
+            answered: set[str] = set()
+            recovery = []
+            for number in range(rounds):
+                port = free_port()
+                with running(serving(port, stub, url, spool), port, 0) as process:
+                    caller = Caller(port)
+                    until = time.monotonic() + 1.0 + number * 0.137
+                    while time.monotonic() < until:
+                        answered.add(caller.ask(said[len(answered) % len(said)])[1])
+                    process.send_signal(signal.SIGKILL)
+                began = time.perf_counter()
+                AuditStore(url, spool=spool).close()  # adopts what was left
+                recovery.append(time.perf_counter() - began)
+            with contextlib.closing(AuditReader(url)) as reader:
+                ids = {row.id for row in reader.chains() if row.kind == "exchange"}
+            command = [sys.executable, "-m", "guardrail", "audit", "verify", "--audit", url]
+            whole = subprocess.run(command, capture_output=True, text=True, check=False)
+            problems = 0 if whole.returncode == 0 else len(whole.stdout.splitlines()) - 1
+            lost = len(answered - ids)
+            print(f"| {name} | {rounds} | {len(answered):,} | {len(ids):,} | {lost} | {problems} | {max(recovery):.2f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "latency", "pages", "kill", "stub"])
+    parser.add_argument("--postgres", metavar="URL", help="measure PostgreSQL too")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--port", type=int, help="for the stub this script starts")
+    arguments = parser.parse_args()
+    calls: dict[str, Any] = {
+        "speed": lambda: speed(arguments.postgres, arguments.seconds),
+        "latency": lambda: latency(arguments.postgres, arguments.rounds),
+        "pages": lambda: pages(arguments.postgres, arguments.records),
+        "kill": lambda: kill(arguments.postgres, arguments.rounds),
+        "stub": lambda: asyncio.run(serve_stub(arguments.port)),
+    }
+    calls[arguments.what]()
+
+
+if __name__ == "__main__":
+    main()
