@@ -150,6 +150,8 @@ class _Part:
 
     def is_ready(self) -> bool:
         channel = self.channel
+        if self.blank:
+            return True
         if channel.kind == "arguments":
             return channel.finished
         return channel.released >= self.end or channel.cut_at is not None
@@ -157,7 +159,7 @@ class _Part:
     def is_cut(self) -> bool:
         """Whether it is not shown as a whole. Tool arguments are not shown at all then."""
         cut_at = self.channel.cut_at
-        return cut_at is not None and (self.end > cut_at or self.channel.kind == "arguments")
+        return self.blank or (cut_at is not None and (self.end > cut_at or self.channel.kind == "arguments"))
 
     def shown(self) -> str:
         channel = self.channel
@@ -236,6 +238,10 @@ class _Relay:
                 channel.finish()
                 self._past.append(channels.pop(at))
                 self._heed(channel)
+
+    def _blank(self, piece: Piece) -> _Part:
+        """The part of a piece behind a cut."""
+        return _Part(piece, self._channel(piece.group, piece.kind, piece.key), 0, 0, blank=True)
 
     def _locate(self, piece: Piece) -> tuple[_Part, str]:
         """The part a piece is, and the text of it that is new to its channel."""
@@ -418,6 +424,7 @@ class StreamRelay(_Relay):
         held = _Held(raw, event, document, reading)
         for piece in reading.pieces:
             if piece.group in self._cut:
+                held.parts.append(self._blank(piece))
                 continue
             self._seen.add(piece.group)
             self._close_others(piece)
@@ -578,7 +585,7 @@ class DocumentRelay(_Relay):
         held = _Held(b"", b"", document, reading)
         for piece in reading.pieces:
             if piece.group in self._cut:
-                held.parts.append(_Part(piece, self._channel(piece.group, piece.kind, piece.key), 0, 0, blank=True))
+                held.parts.append(self._blank(piece))
                 continue
             self._close_others(piece)
             part, text = self._locate(piece)
@@ -588,11 +595,13 @@ class DocumentRelay(_Relay):
                     yield
                 part.channel.feed(text[start : start + SLICE_CHARS])
             self._heed(part.channel)
-        added = self._finish(document, reading, held.parts)
+        missing = self._finish(document, reading, held.parts)
         changed = self._write_parts(held)
+        for group, text in missing:
+            self._dialect.add_content(document, group, text)
         for group in self._cut:
             self._dialect.cut_reply(document, group)
-        return held.document if changed or added or self._cut else None
+        return held.document if changed or missing or self._cut else None
 
     def _review_plain(self, document: Any, piece: Piece) -> Generator[None, None, Any]:
         """The short way of a reply that is one text: the same steps without the bookkeeping of many."""
@@ -611,9 +620,9 @@ class DocumentRelay(_Relay):
             self._dialect.cut_reply(document, 0)
         return document
 
-    def _finish(self, document: Any, reading: Reading, parts: list[_Part]) -> bool:
-        """Every group is complete: what is added goes behind its last text."""
-        changed = False
+    def _finish(self, document: Any, reading: Reading, parts: list[_Part]) -> list[tuple[int, str]]:
+        """Every group is complete: what is added goes behind its last text. Gives the additions of groups that have none."""
+        missing: list[tuple[int, str]] = []
         for group in sorted({p.piece.group for p in parts} | set(self._dialect.groups(document))):
             self._finish_group(group)
             if group in self._cut:
@@ -626,9 +635,8 @@ class DocumentRelay(_Relay):
             if place is not None:
                 place.after = text
             elif text:
-                self._dialect.add_content(document, group, text)
-                changed = True
-        return changed
+                missing.append((group, text))
+        return missing
 
 
 def review_text(guard: ReplyGuard, text: str) -> str:

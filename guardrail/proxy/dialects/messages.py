@@ -4,7 +4,7 @@ https://docs.anthropic.com/en/api/messages. A stream opens and closes each block
 last text block while that is open, or else into a block of its own before `message_delta`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -76,14 +76,25 @@ SHAPE: Shape = {
     "context_management": SKIP,
     "error": _OTHER,
 }
-_TOOL_BLOCKS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+# Tuples: what is looked up in them comes from the upstream and may be a list.
+_TOOL_BLOCKS = ("tool_use", "server_tool_use", "mcp_tool_use")
 # A turn that stops for one of these goes on: the app, or the provider's own tool, acts next.
-_TURN_GOES_ON = frozenset({"tool_use", "pause_turn"})
+_TURN_GOES_ON = ("tool_use", "pause_turn")
 _FRAME: Shape = {
     "type": SKIP,
     "usage": SKIP,
     "context_management": SKIP,
     "delta": {"stop_reason": SKIP, "stop_sequence": SKIP, "container": SKIP, "stop_details": SKIP},
+}
+
+# What frames hold besides numbers. Anything else in them is unknown, and reviewed as that.
+_FRAME_FIELDS: Mapping[str, frozenset[str]] = {
+    "content_block_delta": frozenset({"type", "index", "delta"}),
+    "content_block_start": frozenset({"type", "index", "content_block"}),
+    "content_block_stop": frozenset({"type", "index"}),
+    "message_start": frozenset({"type", "message"}),
+    "message_stop": frozenset({"type"}),
+    "ping": frozenset({"type"}),
 }
 
 
@@ -240,6 +251,9 @@ class MessagesStream:
                 find_strings(
                     document.decode("utf-8", "replace") if isinstance(document, bytes) else document, (), 0, reading, f"frame[{kind}]"
                 )
+        if isinstance(kind, str) and (known := _FRAME_FIELDS.get(kind)) and document.keys() - known:
+            for name in sorted(document.keys() - known):
+                find_strings(document[name], (name,), 0, reading)
         return reading
 
     def _read_start(self, document: dict[str, Any], reading: Reading) -> None:

@@ -123,11 +123,18 @@ _WORDLESS = frozenset(
     )
 )
 _FIELDS = frozenset(
-    {"type", "sequence_number", "item_id", "output_index", "content_index", "summary_index", "obfuscation", "name", "delta", "logprobs"}
+    {"type", "sequence_number", "item_id", "output_index", "content_index", "summary_index", "obfuscation", "name", "logprobs"}
 )
 _ENDS = frozenset({"completed", "incomplete"})
-_TOOL_ITEMS = frozenset(
-    {"function_call", "custom_tool_call", "mcp_approval_request", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
+# A tuple: what is looked up in it comes from the upstream and may be a list.
+_TOOL_ITEMS = (
+    "function_call",
+    "custom_tool_call",
+    "mcp_approval_request",
+    "computer_call",
+    "local_shell_call",
+    "shell_call",
+    "apply_patch_call",
 )
 _ROLES: Mapping[str, Role] = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM, "developer": Role.SYSTEM}
 # Items of the conversation that nobody said: calls, their results, the model's thinking.
@@ -231,7 +238,8 @@ class Responses:
             return
         kept = [item for item in _items(document) if item.get("type") == "message"]
         for item in kept:
-            for part in item.get("content") or ():
+            parts = item.get("content")
+            for part in parts if isinstance(parts, list) else ():
                 if isinstance(part, dict) and "annotations" in part:
                     part["annotations"] = []
         document |= {"output": kept, "status": "completed", "incomplete_details": None}
@@ -289,21 +297,27 @@ class ResponsesStream:
         name = kind.removeprefix(_PREFIX) if isinstance(kind, str) else ""
         if name == "output_text.delta" and document.get("sequence_number") == self._number - 1:
             self._number -= 1  # taken the quick way, and held after all: not sent yet
+        own = ""
         if name in _DELTAS:
+            own = "delta"
             self._read_delta(document, *_DELTAS[name], reading)
         elif name in _WHOLES:
-            delta, field = _WHOLES[name]
-            self._read_whole(document, *_DELTAS[delta], field, reading)
+            delta, own = _WHOLES[name]
+            self._read_whole(document, *_DELTAS[delta], own, reading)
             reading.closing = name in ("output_text.done", "refusal.done")
         elif name in ("output_item.added", "output_item.done"):
+            own = "item"
             self._read_item(document, reading)
             reading.closing = name == "output_item.done" and _item_of(document).get("type") == "message"
         elif name in ("content_part.added", "content_part.done", "reasoning_summary_part.added", "reasoning_summary_part.done"):
+            own = "part"
             self._read_part(document, reading)
             reading.closing = name == "content_part.done"
         elif name == "output_text.annotation.added":
+            own = "annotation"
             find_text(document.get("annotation"), _ANNOTATION, reading, ("annotation",))
         elif name in ("created", "in_progress") or name in _ENDS:
+            own = "response"
             find_text(document.get("response"), SHAPE, reading, ("response",), repeats=True)
             if name in _ENDS:
                 reading.ends, reading.last = None, True
@@ -312,19 +326,26 @@ class ResponsesStream:
         elif name in ("failed", "error"):
             response = document.get("response")
             reading.error = error_kind(response.get("error") if isinstance(response, dict) else document)
+            return reading
         elif name == "image_generation_call.partial_image":
-            reading.remove.append(("partial_image_b64",))
+            own = "partial_image_b64"
+            reading.remove.append((own,))
         elif name not in _WORDLESS:
             find_strings(document.decode("utf-8", "replace") if isinstance(document, bytes) else document, (), 0, reading, f"frame[{kind}]")
+            return reading
+        if document.get("logprobs"):
+            reading.remove.append(("logprobs",))
+        if document.keys() - _FIELDS - {own}:
+            for field in sorted(document.keys() - _FIELDS - {own}):
+                find_strings(document[field], (field,), 0, reading)
         return reading
 
     def _read_delta(self, document: dict[str, Any], kind: Kind, number: str, reading: Reading) -> None:
         text = document.get("delta")
-        if isinstance(text, str) and (text or kind == "arguments"):
+        if not isinstance(text, str):
+            find_strings(text, ("delta",), 0, reading)
+        elif text or kind == "arguments":
             reading.pieces.append(self._piece(document, kind, number, ("delta",), text))
-        if document.get("logprobs"):
-            reading.remove.append(("logprobs",))
-        self._read_rest(document, "delta", reading)
 
     def _index(self, document: dict[str, Any]) -> int:
         """Which item of the output a frame is about."""
@@ -340,18 +361,12 @@ class ResponsesStream:
 
     def _read_whole(self, document: dict[str, Any], kind: Kind, number: str, field: str, reading: Reading) -> None:
         text = document.get(field)
-        if isinstance(text, str) and (text or kind == "arguments"):
+        if not isinstance(text, str):
+            find_strings(text, (field,), 0, reading)
+        elif text or kind == "arguments":
             piece = self._piece(document, kind, number, (field,), text)
             piece.repeats = True
             reading.pieces.append(piece)
-        if document.get("logprobs"):
-            reading.remove.append(("logprobs",))
-        self._read_rest(document, field, reading)
-
-    def _read_rest(self, document: dict[str, Any], field: str, reading: Reading) -> None:
-        if document.keys() - _FIELDS - {field}:
-            for name in sorted(document.keys() - _FIELDS - {field}):
-                find_strings(document[name], (name,), 0, reading)
 
     def _read_item(self, document: dict[str, Any], reading: Reading) -> None:
         item = _item_of(document)
