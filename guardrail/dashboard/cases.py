@@ -1,6 +1,6 @@
 """A verdict as a test case for a pack: what a reviewer found out becomes what the rule is held to.
 
-The texts are those that were kept: redacted, unless the site keeps them plain. Read the case before adding it to a pack.
+The texts are those that were kept: redacted, unless the site keeps them encrypted. Read the case before adding it to a pack.
 """
 
 from collections.abc import Mapping
