@@ -67,6 +67,8 @@ _DRAIN_SECONDS = 0.5
 _WATCH_AFTER_SECONDS = 0.05
 SAFE_ANSWER = "guard_failed"
 LOST_NOTICE = "upstream_lost"
+HISTORY_NOT_VISIBLE = "request:history_not_visible"
+"""Recorded where the provider holds earlier turns (`previous_response_id` and its like), which the guard has not read."""
 
 MakeReplyGuard = Callable[[Knowledge, Decision, str, bool, Conversation], ReplyGuard]
 
@@ -231,7 +233,8 @@ class _Exchange:
         record.texts = tuple(m.text for m in request.messages if m.role is Role.USER)
         record.turns = tuple(turn for turn, m in enumerate(request.messages) if m.role is Role.USER)
         unread = dict.fromkeys(f"request:{kind}" for m in request.messages if m.unread and m.role is Role.USER for kind in m.unread)
-        record.not_evaluated = (*unread, *request.unknown)
+        unseen = (HISTORY_NOT_VISIBLE,) if request.history_not_visible else ()
+        record.not_evaluated = (*unread, *request.unknown, *unseen)
         self._request = request
         return request
 

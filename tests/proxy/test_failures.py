@@ -247,6 +247,21 @@ def wait_until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/responses", {"input": HELLO, "previous_response_id": "resp_1"}),
+        ("/v1/responses", {"input": HELLO, "conversation": {"id": "conv_1"}}),
+        ("/api/generate", {"prompt": HELLO, "context": [1, 2], "stream": False}),
+    ],
+)
+def test_history_that_the_provider_keeps_is_recorded_as_not_seen(small_guard: Guard, path: str, more: dict[str, Any]) -> None:
+    with proxy(saying("x"), small_guard) as one:
+        httpx.post(one.url + path, json={"model": "m", **more})
+
+        assert one.records.last().not_evaluated[0] == "request:history_not_visible"
+
+
 # The guard fails
 
 
