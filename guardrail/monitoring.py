@@ -18,9 +18,18 @@ from guardrail.config import Settings
 from guardrail.dashboard.access import Access, Role, User
 from guardrail.dashboard.pages import Dashboard, Reader
 from guardrail.engine.knowledge import Knowledge
+from guardrail.errors import ConfigError
 from guardrail.metrics import Metrics
 
 Reload = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
+
+
+def read_keys(settings: Settings) -> tuple[SigningKey | None, TextKeys | None]:
+    """What seals the record and what encrypts its texts, as far as they are set. Raises ConfigError."""
+    if settings.audit_text == "encrypted" and settings.audit_text_keys is None:
+        raise ConfigError("audit_text: encrypted needs audit_text_keys; guardrail audit text-key FILE makes the file")
+    keys = TextKeys.read(settings.audit_text_keys) if settings.audit_text_keys else None
+    return SigningKey.read(settings.audit_signing_key) if settings.audit_signing_key else None, keys
 
 
 class Monitoring:
@@ -45,8 +54,7 @@ class Monitoring:
             self._alerts = Alerts(settings.alerts, settings.audit, key, lambda: self._store is None or self._store.healthy, self._metrics)
         if settings.audit is None:
             return routes
-        keys = TextKeys.read(settings.audit_text_keys) if settings.audit_text_keys else None
-        signing = SigningKey.read(settings.audit_signing_key) if settings.audit_signing_key else None
+        signing, keys = read_keys(settings)
         self._store = AuditStore(settings.audit, settings.audit_text, key, settings.audit_spool, signing=signing, keys=keys)
         if settings.dashboard:
             self._reader = Reader(settings.audit, keys)

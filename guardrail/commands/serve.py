@@ -9,6 +9,7 @@ import uvicorn
 
 from guardrail import app, config, logs
 from guardrail.config import CONFIG_VARIABLE, PREFIX, Settings
+from guardrail.monitoring import read_keys
 
 
 @click.command()
@@ -49,6 +50,7 @@ def run(settings: Settings, flags: dict[str, Any], config_file: Path | None) -> 
     # Workers are new processes: they read the same settings again, with the flags put into the environment. What is wrong with
     # settings or packs is said here, once; nothing is opened that a worker has to open for itself.
     app.create_service(settings)
+    read_keys(settings)
     os.environ.update({PREFIX + name.upper(): str(value) for name, value in flags.items() if value is not None})
     if config_file:
         os.environ[CONFIG_VARIABLE] = str(config_file)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from guardrail.audit.keys import SigningKey
 from guardrail.audit.reader import AuditReader
 from guardrail.audit.verify import verify
+from guardrail.cli import main
 from tests.conftest import SMALL_RULES
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
@@ -75,3 +77,24 @@ def test_workers_keep_a_chain_each_and_the_parent_holds_no_store(tmp_path: Path)
     assert len(ids) == 20
     assert (found.problems, found.open) == ([], set())
     assert 1 <= len(found.heads) <= 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"audit_text": "encrypted"}, "audit_text: encrypted needs audit_text_keys"),
+        ({"audit_text": "encrypted", "audit_text_keys": "none"}, "none: cannot be read"),
+        ({"audit_signing_key": "none"}, "none: cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_keys_that_are_missing_are_said_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], complaint: str, workers: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = {"upstream": "http://127.0.0.1:9", "rules": str(SMALL_RULES), "audit": "sqlite:///audit.db", "workers": workers, "port": 0}
+    (tmp_path / "settings.yaml").write_text(json.dumps({**config, **settings}))
+
+    result = CliRunner().invoke(main, ["serve", "--config", "settings.yaml"])
+
+    assert (result.exit_code, complaint in result.output) == (2, True)
