@@ -131,7 +131,8 @@ def matrix(rows: Sequence[Row], words: Vocabulary, concepts: Mapping[str, int]) 
     values, starts = [], [0]
     for row in rows:
         _, views = words.look_up(row.words)
-        pairs, _, _ = pair_features(views, sentences_of(row.words))
+        index, there = pair_features(views, sentences_of(row.words))
+        pairs = index[there]
         indices.extend(word_features(views).ravel())
         indices.extend(pairs)
         indices.extend(PAIRS + g for w in row.words for g in letter_groups(w))

@@ -35,9 +35,13 @@ SHOWN_WORDS = 6
 _SHIFT = np.uint64(64 - TABLE_BITS)
 _A, _B, _C = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
 # One salt for each view (word, coarse class, fine class) and each distance, so that equal ids never share a feature.
-_NONE: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-_PAIRS_KEPT_TO = 256  # tokens; the pairs of longer texts are not worth their memory
+_FOLD = np.uint64(29)
+_DISTANCES = np.arange(1, REACH + 1)[:, None]
+_NO_SENTENCE = np.full(REACH, -1)
+LAST = (*range(1, REACH + 1),) * 3 + (2, 2)
+"""For each row of `pair_features`, how far from its first token its last one stands."""
 _SALTS = (np.arange(1, 3 * (REACH + 2) + 1, dtype=np.uint64) * np.uint64(0xD6E8FEB86659FD93)).reshape(REACH + 2, 3, 1)
+_PAIR_SALTS = _SALTS[1 : REACH + 1].transpose(1, 0, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Vocabulary:
         """Ids, and views of shape (3, n). An unseen word keeps an identity by its spelling; numbers share one by length."""
         get = self.ids.get
         ids = [get(w, 0) for w in words]
-        views = self.views[:, ids]
+        views = self.views.take(ids, axis=1)
         for i, known in enumerate(ids):
             if known == 0:
                 views[:, i] = _unseen(words[i])
@@ -99,39 +103,24 @@ def word_features(views: NDArray[np.uint64]) -> NDArray[np.int64]:
     return hashed
 
 
-def pair_features(
-    views: NDArray[np.uint64], sentences: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Hashed pairs and triples of a text: (index into the table, first token, last token), all of shape (features,)."""
+def pair_features(views: NDArray[np.uint64], sentences: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Hashed pairs and triples of a text, shape (14, n): for each token those that begin there, and whether they are there at all.
+
+    Rows: distances 1 to REACH of the words, of their coarse and of their fine classes; then triples of words and of coarse
+    classes. None reaches beyond its sentence. `LAST` says how far off the last token of each row stands.
+    """
     count = views.shape[1]
-    # Numpy's cost is in the number of its calls, so all distances go through each step together.
-    first, last, salts = _pairs_in(count) if count <= _PAIRS_KEPT_TO else _pairs_in.__wrapped__(count)
-    same = sentences[first] == sentences[last]
-    first, last, salts = first[same], last[same], salts[:, same]
-    hashed = (((views * _A)[:, first] ^ ((views * _B)[:, last] + salts)) * _C >> _SHIFT).ravel().astype(np.int64)
-    if count < 3:
-        return hashed, np.concatenate((first, first, first)), np.concatenate((last, last, last))
-    begin = np.flatnonzero(sentences[:-2] == sentences[2:])
-    words = views[:2]
-    mixed = (words[:, begin] * _A) ^ (words[:, begin + 1] * _B + _SALTS[REACH + 1][:2]) ^ (words[:, begin + 2] * _C)
-    threes = ((mixed ^ (mixed >> np.uint64(29))) * _B >> _SHIFT).ravel().astype(np.int64)
-    end = begin + 2
-    return (
-        np.concatenate((hashed, threes)),
-        np.concatenate((first, first, first, begin, begin)),
-        np.concatenate((last, last, last, end, end)),
-    )
-
-
-@lru_cache(maxsize=512)
-def _pairs_in(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-    """All pairs of tokens of a text of this length that are near enough, nearest first, with the salts of their distances."""
-    distances = range(1, min(REACH, count - 1) + 1)
-    if not distances:
-        return _NONE, _NONE, np.zeros((3, 0), dtype=np.uint64)
-    first = np.concatenate([np.arange(count - d) for d in distances])
-    distance = np.repeat(np.fromiter(distances, dtype=np.int64), [count - d for d in distances])
-    return first, first + distance, _SALTS[distance, :, 0].T.copy()
+    # Numpy's cost is in the number of its calls, so all distances go through each step together; `take` is the quicker look-up.
+    behind = np.arange(count) + _DISTANCES
+    room = np.zeros((3, REACH), dtype=np.uint64)
+    first, second = views * _A, np.concatenate((views * _B, room), axis=1).take(behind, axis=1)
+    pairs = (first[:, None] ^ (second + _PAIR_SALTS)) * _C >> _SHIFT
+    third = np.concatenate((views[:2] * _C, room[:2]), axis=1).take(behind[1], axis=1)
+    mixed = first[:2] ^ (second[:2, 0] + _SALTS[REACH + 1][:2]) ^ third
+    threes = (mixed ^ (mixed >> _FOLD)) * _B >> _SHIFT
+    same = np.concatenate((sentences, _NO_SENTENCE)).take(behind) == sentences
+    there = np.concatenate((same, same, same, same[1:2], same[1:2]))
+    return np.concatenate((pairs.reshape(3 * REACH, count), threes)).astype(np.int64), there
 
 
 def letter_groups(word: str) -> list[int]:
@@ -156,14 +145,17 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """The windows of a text with their scores, and every feature's contribution with the tokens it stands on."""
+    """The windows of a text with their scores, and what each token weighs."""
 
     values: NDArray[np.float64]
-    spans: list[tuple[int, int]]
-    sentences: NDArray[np.int64]
-    found: NDArray[np.float32]
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
+    """Shape (windows, heads)."""
+    starts: NDArray[np.int64]
+    """First token of each window; `ends` the token after its last."""
+    ends: NDArray[np.int64]
+    single: NDArray[np.float64]
+    """Shape (n, heads): a word by itself, with the concepts that begin there."""
+    paired: NDArray[np.float32]
+    """Shape (14, n, heads): pairs and triples, at their first token."""
 
 
 class Scorer:
@@ -172,6 +164,8 @@ class Scorer:
     def __init__(self, vocabulary: Vocabulary, weights: Weights) -> None:
         self.vocabulary = vocabulary
         self._weights = weights
+        self._rows = {concept: row for row, concept in enumerate(weights.concepts)}
+        self._concepts = np.array(list(weights.concepts.values())) if weights.concepts else np.zeros((0, len(HEADS)))
 
     def scores(self, words: Sequence[str], concepts: Sequence[tuple[str, int]] = ()) -> NDArray[np.float64]:
         """The highest score of any window, for each head, less its threshold: above 0 counts.
@@ -192,63 +186,69 @@ class Scorer:
             return [], False
         scored = self._windows(words, concepts)
         if since:
-            first = scored.sentences[since]
-            scored.values[[end <= first for _, end in scored.spans]] = -np.inf
+            sentences = sentences_of(words)
+            scored.values[scored.ends <= np.searchsorted(sentences, sentences[since])] = -np.inf
         over = scored.values.max(axis=0) - self._weights.thresholds
         leans = bool((over[:MEDICATION] > -LEAN).any())
         return [self._score(int(head), scored) for head in np.flatnonzero(over > 0)], leans
 
-    def _own(self, words: Sequence[str], ids: Sequence[int]) -> NDArray[np.float32]:
-        own = self._weights.own[ids]
+    def _own(self, words: Sequence[str], ids: Sequence[int]) -> NDArray[np.float64]:
+        own = self._weights.own.take(ids, axis=0).astype(np.float64)
         for i, known in enumerate(ids):
             if known == 0 and (groups := letter_groups(words[i])):
-                own[i] = self._weights.groups[groups].sum(axis=0)
+                own[i] = self._weights.groups.take(groups, axis=0).sum(axis=0)
         return own
 
     def _windows(self, words: Sequence[str], concepts: Sequence[tuple[str, int]]) -> _Scored:
         weights = self._weights
         ids, views = self.vocabulary.look_up(words)
         sentences = sentences_of(words)
-        index, first, last = pair_features(views, sentences)
-        place = np.arange(len(words))
-        parts, firsts, lasts = [self._own(words, ids), weights.pairs[index]], [place, first], [place, last]
-        known = [(weights.concepts[c], t) for c, t in concepts if c in weights.concepts]
-        if known:
-            parts.append(np.stack([w for w, _ in known]))
-            firsts.append(np.array([t for _, t in known]))
-            lasts.append(firsts[-1])
-        found, first, last = np.concatenate(parts), np.concatenate(firsts), np.concatenate(lasts)
+        index, there = pair_features(views, sentences)
+        paired = weights.pairs.take(index, axis=0)
+        paired[~there] = 0
+        single = self._own(words, ids)
+        sizes = there.sum(axis=0) + 1
+        rows = [(row, token) for concept, token in concepts if (row := self._rows.get(concept)) is not None]
+        if rows:
+            of_concepts, tokens = np.array(rows).T
+            np.add.at(single, tokens, self._concepts.take(of_concepts, axis=0))
+            np.add.at(sizes, tokens, 1)
+        # Sums up to each token, so that a window is a difference.
+        sums = np.zeros((len(words) + 1, len(HEADS)))
+        (single + paired.sum(axis=0, dtype=np.float64)).cumsum(axis=0, out=sums[1:])
+        lengths = np.concatenate((_ZERO, sizes.cumsum()))
         count = int(sentences[-1]) + 1
-        if count == 1:
-            totals = found.sum(axis=0, dtype=np.float64)[None, :]
-            sizes = np.array([len(found)], dtype=np.float64)
-        else:
-            owner = sentences[first]
-            totals = np.stack([np.bincount(owner, found[:, h], count) for h in range(found.shape[1])], axis=1)
-            sizes = np.bincount(owner, minlength=count).astype(np.float64)
-        spans = [(i, i + n) for n in range(1, min(WINDOW, count) + 1) for i in range(count - n + 1)]
-        if count > WINDOW:
-            spans.append((0, count))  # the whole text stands last, however many sentences it has
-        sums = np.vstack([np.zeros((1, totals.shape[1])), totals.cumsum(axis=0)])
-        lengths = np.concatenate([[0.0], sizes.cumsum()])
-        starts, ends = [s for s, _ in spans], [e for _, e in spans]
+        bounds = np.searchsorted(sentences, np.arange(count + 1))
+        first, after = _spans(count) if count <= _SPANS_KEPT_TO else _spans.__wrapped__(count)
+        starts, ends = bounds.take(first), bounds.take(after)
         size = np.maximum(lengths[ends] - lengths[starts], SMALLEST_WINDOW)
         values = (sums[ends] - sums[starts]) / np.sqrt(size)[:, None] + weights.bias
         # What a message is about is told by the whole of it; only the heads that can raise danger look at each window.
-        whole = len(spans) - 1
-        values[:whole, MEDICATION] = -np.inf
-        return _Scored(values, spans, sentences, found, first, last)
+        values[:-1, MEDICATION] = -np.inf
+        return _Scored(values, starts, ends, single, paired)
 
     def _score(self, head: int, scored: _Scored) -> Score:
         window = int(scored.values[:, head].argmax())
-        start, end = scored.spans[window]
-        sentences = scored.sentences
-        tokens = np.flatnonzero((sentences >= start) & (sentences < end))
-        inside = (sentences[scored.first] >= start) & (sentences[scored.first] < end)
-        first, last, share = scored.first[inside], scored.last[inside], scored.found[inside, head].astype(np.float64)
-        paired = first != last
-        share[paired] /= 2
-        each = np.bincount(first, share, len(sentences)) + np.bincount(last[paired], share[paired], len(sentences))
-        ranked = sorted(((int(t), float(each[t])) for t in tokens if each[t] > 0), key=lambda x: -x[1])[:SHOWN_WORDS]
+        start, end = int(scored.starts[window]), int(scored.ends[window])
+        # Half of a pair is the word's that begins it, half the other's.
+        halves = scored.paired[:, start:end, head].astype(np.float64) / 2
+        each = scored.single[start:end, head] + halves.sum(axis=0)
+        for row, distance in zip(halves, LAST, strict=True):
+            each[distance:] += row[:-distance]
+        ranked = sorted(((start + i, weight) for i, weight in enumerate(each.tolist()) if weight > 0), key=lambda x: -x[1])[:SHOWN_WORDS]
         over = float(scored.values[window, head] - self._weights.thresholds[head])
-        return Score(HEADS[head], over, int(tokens[0]), int(tokens[-1]) + 1, tuple(ranked))
+        return Score(HEADS[head], over, start, end, tuple(ranked))
+
+
+_ZERO = np.zeros(1, dtype=np.int64)
+_SPANS_KEPT_TO = 64  # sentences; those of longer texts are not worth their memory
+
+
+@lru_cache(maxsize=_SPANS_KEPT_TO)
+def _spans(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The windows of so many sentences: of one, two and three of them, and last the whole text."""
+    spans = [(i, i + n) for n in range(1, min(WINDOW, count) + 1) for i in range(count - n + 1)]
+    if count > WINDOW:
+        spans.append((0, count))
+    first, after = np.array(spans).T
+    return first, after
