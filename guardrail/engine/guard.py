@@ -233,6 +233,7 @@ class Guard:
         reminder: bool,
     ) -> Decision:
         knowledge = self.knowledge
+        bare = {text: knowledge.context.is_bare(text) for text in {f.text for f in findings}}  # many say the same words
         country = conversation.country
         disposition, action, answer = Disposition(), Action.FORWARD, None
         if hits:
@@ -253,7 +254,7 @@ class Guard:
             topics=frozenset(t for h in hits for t in h.topics),
             action=action,
             hits=hits,
-            findings=tuple(f for f in findings if not knowledge.context.is_bare(f.text)),
+            findings=tuple(f for f in findings if not bare[f.text]),
             answer=answer,
             revision=knowledge.revision,
             language=language,

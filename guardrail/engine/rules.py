@@ -186,10 +186,15 @@ class FindingIndex:
         self.counting: dict[str, list[Finding]] = {}
         self.every: dict[str, list[Finding]] = {}
         self.quantities: dict[str, list[Finding]] = {}
+        every, counting = self.every, self.counting
         for finding in findings:
-            self.every.setdefault(finding.concept, []).append(finding)
+            concept = finding.concept
+            if concept in every:
+                every[concept].append(finding)
+            else:
+                every[concept] = [finding]
             if finding.assertion.counts:
-                self.counting.setdefault(finding.concept, []).append(finding)
+                counting.setdefault(concept, []).append(finding)
                 if finding.quantity is not None:
                     self.quantities.setdefault(finding.quantity.kind, []).append(finding)
 
