@@ -79,7 +79,7 @@ _Found = tuple[int, int, int, int, Spans]
 _Near = tuple[int, int, int]
 """A class by number, and where a word of it has to stand from the anchor: the nearest place and the farthest, negative to the left."""
 _FEW_WAYS = 16  # more would make the tree large, and most phrases have fewer
-_WINDOW = 48  # tokens that are looked at together: pairs of words far apart are not worth asking for
+_WINDOW = 96  # tokens that are looked at together: pairs of words far apart are not worth asking for
 
 
 class _Phrase(Struct, frozen=True, array_like=True, gc=False):
