@@ -32,7 +32,7 @@ from guardrail.engine.model import (
 )
 from guardrail.engine.normalize import Tokens, tokenize
 from guardrail.engine.rules import FindingIndex, Test, compile_condition, needed_names
-from guardrail.engine.scorer import Score
+from guardrail.engine.scorer import Leans, Score
 
 # A piece takes about 5 ms to read: short enough for a server's loop, long enough that ordinary messages are one piece.
 PIECE_CHARS = 4000
@@ -129,9 +129,10 @@ class Guard:
         counting = [(m.entry.name, m.first) for m, f in zip(mentions, findings, strict=True) if f.assertion.counts]
         if knowledge.scorer is not None:
             scores, leans = knowledge.scorer.review(tokens.words, counting)
-            if not leans:
-                hints = [f for m, f in zip(mentions, findings, strict=True) if m.entry.kind == "hint"]
-                findings = [f for m, f in zip(mentions, findings, strict=True) if m.entry.kind != "hint"]
+            if not leans.danger:
+                idle = [m.entry.kind == "hint" and not self._counts(f, leans) for m, f in zip(mentions, findings, strict=True)]
+                hints = [f for f, is_idle in zip(findings, idle, strict=True) if is_idle]
+                findings = [f for f, is_idle in zip(findings, idle, strict=True) if not is_idle]
             findings.extend(_scored(s, tokens, offset) for s in scores)
         words = sum(w[0].isalnum() for w in tokens.words)
         short = len(tokens) <= SHORT_MESSAGE
@@ -144,6 +145,10 @@ class Guard:
             tuple(tokens.words) if short else (),
             tuple(counting) if short else (),
         )
+
+    def _counts(self, hint: Finding, leans: Leans) -> bool:
+        """Whether a hint counts in a text that leans so: towards danger all do, towards medication those about it."""
+        return leans.danger or (leans.medication and hint.concept in self.knowledge.medication_concepts)
 
     def _decide(self, conversation: Conversation, readings: dict[int, TurnReading]) -> Decision:
         knowledge = self.knowledge
@@ -174,11 +179,12 @@ class Guard:
         if scorer is None or joined is None:
             return [], readings
         scores, leans = scorer.review(joined.words, joined.counting, joined.since)
-        if leans:
+        if leans.danger or leans.medication:
             readings = dict(readings)
             for turn in joined.turns:
                 reading = readings[turn]
-                readings[turn] = replace(reading, findings=reading.findings + reading.hints, hints=())
+                counting = tuple(f for f in reading.hints if self._counts(f, leans))
+                readings[turn] = replace(reading, findings=reading.findings + counting)
         last = joined.turns[-1]
         text = messages[last].text
         told = []

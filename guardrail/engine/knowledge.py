@@ -63,6 +63,8 @@ class Knowledge:
     policy: Policy
     concepts: Mapping[str, str]
     """Concept id -> title."""
+    medication_concepts: frozenset[str] = frozenset()
+    """Those of which a hint counts where the text leans towards medication."""
     persons: Mapping[str, str] = field(default_factory=dict)
     packs: tuple[PackInfo, ...] = ()
     scorer: Scorer | None = None

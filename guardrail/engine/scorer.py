@@ -13,6 +13,7 @@ Not a calibrated probability, and never a reason to lower anything. How the weig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -54,6 +55,13 @@ class Score:
     after: int
     words: tuple[tuple[int, float], ...]
     """Tokens by contribution, highest first."""
+
+
+class Leans(NamedTuple):
+    """Whether a text comes near to danger of any kind, and near to being about medication."""
+
+    danger: bool
+    medication: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,19 +185,19 @@ class Scorer:
         best: NDArray[np.float64] = self._windows(words, concepts).values.max(axis=0) - self._weights.thresholds
         return best
 
-    def review(self, words: Sequence[str], concepts: Sequence[tuple[str, int]] = (), since: int = 0) -> tuple[list[Score], bool]:
-        """The heads that are over their thresholds, with their evidence; and whether the text leans towards danger at all.
+    def review(self, words: Sequence[str], concepts: Sequence[tuple[str, int]] = (), since: int = 0) -> tuple[list[Score], Leans]:
+        """The heads that are over their thresholds, with their evidence; and where the text leans.
 
         With `since`, only what the tokens from there on have a part in.
         """
         if not words:
-            return [], False
+            return [], Leans(False, False)
         scored = self._windows(words, concepts)
         if since:
             sentences = sentences_of(words)
             scored.values[scored.ends <= np.searchsorted(sentences, sentences[since])] = -np.inf
         over = scored.values.max(axis=0) - self._weights.thresholds
-        leans = bool((over[:MEDICATION] > -LEAN).any())
+        leans = Leans(bool((over[:MEDICATION] > -LEAN).any()), bool(over[MEDICATION] > -LEAN))
         return [self._score(int(head), scored) for head in np.flatnonzero(over > 0)], leans
 
     def _own(self, words: Sequence[str], ids: Sequence[int]) -> NDArray[np.float64]:

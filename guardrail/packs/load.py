@@ -68,7 +68,8 @@ class Concept(Frozen):
     title: str
     phrases: tuple[str, ...] | Mapping[str, tuple[str, ...]]
     hints: tuple[str, ...] = ()
-    """Ways of putting it too loose to count alone: they count where the second reader leans towards danger."""
+    """Ways of putting it too loose to count alone: they count where the second reader leans
+    towards danger or, of the medication pack, towards medication."""
     not_: tuple[str, ...] = Field(default=(), alias="not")
     lasts: Literal["months", "life"] | None = None
     """A state that stays true so long (surgery, birth: months; diabetes: life): "years ago" may say since when."""
@@ -234,6 +235,7 @@ def _load(folder: Path, kept: Path | None) -> Loaded:
         answers=Answers(texts, countries),
         policy=policy,
         concepts={name: concept.title for name, (concept, _, _) in concepts.items()},
+        medication_concepts=frozenset(name for name, (_, _, pack) in concepts.items() if pack == "medication"),
         packs=tuple(packs),
         scorer=scorer,
         languages=Languages(glossaries, known_words),
