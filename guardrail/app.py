@@ -6,7 +6,6 @@ Chat paths are looked up in a table and go straight to their endpoint; everythin
 import asyncio
 import gc
 import hashlib
-import hmac
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,8 +22,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from guardrail import check, config, logs
+from guardrail.admission import Admission
 from guardrail.audit.record import ExchangeRecord, Recorder
 from guardrail.config import Settings
+from guardrail.dashboard.people import Role
 from guardrail.engine.guard import Guard
 from guardrail.engine.reply import ReplyGuard
 from guardrail.errors import CallerError, ConfigError, PackError, RequestTooLarge
@@ -114,7 +115,7 @@ def create_app(
     def parts() -> dict[str, bool]:
         return {**monitoring.parts(), **ready()}
 
-    admin = _Admin(service, settings, parts)
+    admin = _Admin(service, settings, parts, monitoring.admission)
     watching = monitoring.start(lambda: service.guard.knowledge, parts, admin.swap)
     rest = Starlette(
         routes=[*admin.routes(), *watching, *routes, Mount("", app=PassThrough(service, settings.pass_paths))],
@@ -142,10 +143,12 @@ def from_environment() -> ASGIApp:
 class _Admin:
     """What is served beside the proxy: health, readiness, checks, packs and their reload."""
 
-    def __init__(self, service: Service, settings: Settings, ready: Callable[[], Mapping[str, bool]]) -> None:
+    def __init__(self, service: Service, settings: Settings, ready: Callable[[], Mapping[str, bool]], admission: Admission) -> None:
         self._service = service
         self._rules = settings.rules
-        self._token = settings.admin_token.get_secret_value().encode() if settings.admin_token else None
+        self._admission = admission
+        # Where there is a token, nobody needs to be let in for sitting at this machine.
+        self._here = settings.admin_token is None
         self._ready = ready
         self._reloading = asyncio.Lock()
 
@@ -168,6 +171,8 @@ class _Admin:
         return _json({"status": "ready" if all(parts.values()) else "degraded", "parts": parts}, 200 if all(parts.values()) else 503)
 
     async def packs(self, request: Request) -> Response:
+        if not await self._admission.may(request, Role.VIEWER, here=True):
+            return _json({"error": "send the admin token or an API token as Authorization: Bearer"}, 403)
         knowledge = self._service.guard.knowledge
         packs = [
             {"name": p.name, "title": p.title, "version": p.version, "reviewed": p.reviewed, "rules": p.rules} for p in knowledge.packs
@@ -188,8 +193,8 @@ class _Admin:
 
     async def reload(self, request: Request) -> Response:
         """Build new packs beside the old, and swap whole; bad ones change nothing."""
-        if not self._may_administer(request):
-            return _json({"error": "send the admin token as Authorization: Bearer"}, 403)
+        if not await self._admission.may(request, Role.ADMIN, here=self._here):
+            return _json({"error": "send the admin token or an API token of an admin as Authorization: Bearer"}, 403)
         status, answer = await self.swap()
         return _json(answer, status)
 
@@ -207,14 +212,6 @@ class _Admin:
             gc.freeze()
         log.info("packs_reloaded", before=before, packs=guard.knowledge.revision)
         return 200, {"before": before, "revision": guard.knowledge.revision}
-
-    def _may_administer(self, request: Request) -> bool:
-        if self._token is not None:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-            return hmac.compare_digest(given, self._token)
-        # Behind a reverse proxy everybody comes from this machine; then a token is needed.
-        forwarded = any(name in request.headers for name in ("x-forwarded-for", "forwarded", "x-real-ip"))
-        return not forwarded and (request.client is None or request.client.host in ("127.0.0.1", "::1"))
 
 
 def _json(content: Any, status: int = 200) -> Response:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
-from guardrail.alerts.settings import AlertSettings
-from guardrail.dashboard.access import is_hash
+from guardrail.alerts.settings import AlertSettings, Secret
+from guardrail.dashboard.passwords import is_hash
 from guardrail.errors import ConfigError, Problem
 from guardrail.packs.source import Source, nearest, read
 
@@ -46,6 +46,20 @@ class DashboardUser(BaseModel):
         if not is_hash(value.get_secret_value()):
             raise ValueError("write what guardrail password prints, never the password itself")
         return value
+
+
+class OidcSettings(BaseModel):
+    """The provider of the single sign-on, and which of its groups have which role on the dashboard."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = Field(pattern="^https?://.")
+    client_id: str = Field(min_length=1)
+    client_secret: Secret | None = None
+    roles: dict[str, Literal["viewer", "reviewer", "admin"]] = Field(min_length=1)
+    groups_claim: str = "groups"
+    name_claim: str = "email"
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
 
 
 class Settings(BaseModel):
@@ -113,6 +127,14 @@ class Settings(BaseModel):
     dashboard_users: dict[str, DashboardUser] = Field(
         {}, description="Who may see the dashboard: name, password (as guardrail password prints it) and role; none: nobody may."
     )
+    dashboard_url: str | None = Field(
+        None, pattern="^https?://[^/]+$", description="Where browsers find the dashboard: https://guardrail.example.org, without a path."
+    )
+    dashboard_oidc: OidcSettings | None = Field(
+        None, description="Single sign-on to the dashboard: issuer, client_id, client_secret, roles by group; docs/operations.md shows it."
+    )
+    dashboard_idle_minutes: int = Field(60, gt=0, description="After so long without a click, people sign in again.")
+    dashboard_session_hours: int = Field(12, gt=0, description="After so long, people sign in again whatever they did.")
     alerts: AlertSettings | None = Field(
         None, description="Who is told of escalations, failures and silence, and how: deploy/alerts.example.yaml shows all of it."
     )
@@ -133,6 +155,13 @@ class Settings(BaseModel):
         ),
         description="Other paths that go to the upstream unreviewed.",
     )
+
+    @field_validator("dashboard_oidc")
+    @classmethod
+    def _has_address(cls, value: OidcSettings | None, info: ValidationInfo) -> OidcSettings | None:
+        if value is not None and info.data.get("dashboard_url") is None:
+            raise ValueError("needs dashboard_url, the address that the provider sends people back to")
+        return value
 
     @field_validator("trusted_proxies", "cors_origins", "pass_paths", mode="before")
     @classmethod
@@ -195,7 +224,7 @@ def _from_environment(environment: Mapping[str, str], problems: list[str]) -> di
         name = variable.removeprefix(PREFIX).lower()
         if name not in Settings.model_fields:
             problems.append(f'{variable}: unknown setting "{name}"; {_nearest(name)}')
-        elif name in ("alerts", "tenants", "dashboard_users"):
+        elif name in ("alerts", "tenants", "dashboard_users", "dashboard_oidc"):
             problems.append(f"{variable}: {name} are written in the settings file")
         else:
             values[name] = value

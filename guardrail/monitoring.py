@@ -10,12 +10,12 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
+from guardrail.admission import Admission
 from guardrail.alerts.service import Alerts
 from guardrail.audit.keys import SigningKey, TextKeys
 from guardrail.audit.record import ExchangeRecord
 from guardrail.audit.store import AuditStore
 from guardrail.config import Settings
-from guardrail.dashboard.access import Access, Role, User
 from guardrail.dashboard.pages import Dashboard, Reader
 from guardrail.engine.knowledge import Knowledge
 from guardrail.errors import ConfigError
@@ -37,7 +37,7 @@ class Monitoring:
 
     def __init__(self, settings: Settings, *, open_dashboard: bool = False) -> None:
         self._settings = settings
-        self._open_dashboard = open_dashboard
+        self.admission = Admission(settings, open_dashboard=open_dashboard)
         self._store: AuditStore | None = None
         self._metrics: Metrics | None = None
         self._alerts: Alerts | None = None
@@ -58,9 +58,10 @@ class Monitoring:
         self._store = AuditStore(settings.audit, settings.audit_text, key, settings.audit_spool, signing=signing, keys=keys)
         if settings.dashboard:
             self._reader = Reader(settings.audit, keys)
-            users = {n: User(n, Role[u.role.upper()], u.password.get_secret_value()) for n, u in settings.dashboard_users.items()}
-            access = Access(users, open_access=self._open_dashboard)
-            routes += Dashboard(self._reader, knowledge, parts, access, reload, self._store.record_access).routes()
+            access = self.admission.access
+            assert access is not None, "there is a store"
+            watched = self._store.record_access
+            routes += Dashboard(self._reader, knowledge, parts, access, reload, watched, **self.admission.door()).routes()
         return routes
 
     def record(self, record: ExchangeRecord) -> None:
@@ -88,5 +89,6 @@ class Monitoring:
             await asyncio.to_thread(self._store.close)
         if self._reader is not None:
             self._reader.close()
+        self.admission.close()
         if self._metrics is not None:
             self._metrics.close()

@@ -28,7 +28,7 @@ from guardrail.errors import ConfigError, StoreError
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _URL: dict[str, Any] = {"envvar": "GUARDRAIL_AUDIT", "metavar": "URL", "help": "sqlite:///path or postgresql://user@host/name"}
-_url = click.option("--audit", "url", required=True, **_URL)
+url_option = click.option("--audit", "url", required=True, **_URL)
 _signing_key = click.option(
     "--signing-key",
     type=_FILE,
@@ -91,7 +91,7 @@ def _findings(found: Verification, *, checked: bool) -> Iterator[str]:
 
 
 @audit.command()
-@_url
+@url_option
 @click.option(
     "--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", help="JSONL holds everything, CSV a line of figures."
 )
@@ -103,7 +103,7 @@ def export(url: str, form: str, output: Path | None, text_keys: Path | None, sig
     keys = TextKeys.read(text_keys) if text_keys else None
     chain = _chain(signing_key)
     with _opened(url) as reader:
-        reader.keep(chain, access_entry(_who(), "exported", None, time.time()))
+        reader.keep(chain, access_entry(who(), "exported", None, time.time()))
         with reader.snapshot():
             lines = (write_line(row, keys) for row in reader.chains()) if form == "jsonl" else _csv(reader)
             if output is None:
@@ -119,7 +119,7 @@ def export(url: str, form: str, output: Path | None, text_keys: Path | None, sig
 
 
 @audit.command()
-@_url
+@url_option
 @click.option("--older-than", "days", type=click.FloatRange(min=0), metavar="DAYS", help="Erase what is older than so many days.")
 @click.option("--exchange", metavar="ID", help="Erase this exchange.")
 @click.option("--patient", metavar="PSEUDONYM", help="Erase what a patient wrote; the pseudonym is that of the dashboard.")
@@ -133,12 +133,12 @@ def purge(url: str, days: float | None, exchange: str | None, patient: str | Non
         if signing_key is None and reader.is_sealed():
             raise ConfigError("--signing-key: this record is sealed, and so must be what says that something was erased")
         before = time.time() - days * _DAY if days is not None else None
-        erased = reader.purge(chain, _who(), before=before, exchange=exchange, patient=patient)
+        erased = reader.purge(chain, who(), before=before, exchange=exchange, patient=patient)
     click.echo(f"{erased} exchanges erased")
 
 
 @audit.command()
-@_url
+@url_option
 @click.option("--text-keys", type=_FILE, required=True, envvar="GUARDRAIL_AUDIT_TEXT_KEYS", metavar="FILE", help="The new key first.")
 def rotate(url: str, text_keys: Path) -> None:
     """Encrypt kept texts anew under the first key of the file; then the others may go."""
@@ -166,31 +166,31 @@ def text_key(file: Path) -> None:
 
 
 @audit.command()
-@_url
+@url_option
 @click.option("--to", type=int, metavar="N", help="Another version than the newest. What older tables cannot hold is lost.")
 def migrate(url: str, to: int | None) -> None:
     """Bring the tables to the newest version, or back to an older one. Stop everything that writes before going back."""
-    _check_file(url)
+    check_file(url)
     try:
         with closing(open_database(url, migrate=False)) as database:
             before, after = schema.migrate(database, to)
     except StoreError as error:
-        raise ConfigError(f"--audit: {_shown(url)}: {error}") from error
+        raise ConfigError(f"--audit: {shown(url)}: {error}") from error
     click.echo(f"schema {before}" if before == after else f"schema {before} to {after}")
 
 
 @contextmanager
 def _opened(url: str) -> Iterator[AuditReader]:
     """The store; what goes wrong with it is a matter of this option."""
-    _check_file(url)
+    check_file(url)
     try:
         with closing(AuditReader(url)) as reader:
             yield reader
     except StoreError as error:
-        raise ConfigError(f"--audit: {_shown(url)}: {error}") from error
+        raise ConfigError(f"--audit: {shown(url)}: {error}") from error
 
 
-def _check_file(url: str) -> None:
+def check_file(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     # SQLite would make an empty file, and an empty record verifies.
     if url.startswith("sqlite:///") and not path.is_file():
@@ -201,7 +201,7 @@ def _chain(signing_key: Path | None) -> Chain:
     return Chain(SigningKey.read(signing_key) if signing_key else None)
 
 
-def _who() -> str:
+def who() -> str:
     """Who calls, as the system knows them."""
     try:
         return f"{getpass.getuser()} (command line)"
@@ -209,7 +209,7 @@ def _who() -> str:
         return f"user {os.getuid()} (command line)"
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     return url.split("@")[-1]
 
 

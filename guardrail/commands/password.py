@@ -2,7 +2,7 @@
 
 import click
 
-from guardrail.dashboard.access import hash_password
+from guardrail.dashboard.passwords import hash_password
 
 _SHORTEST = 12
 

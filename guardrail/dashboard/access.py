@@ -1,199 +1,112 @@
-"""Who may see the dashboard, and who may judge: users from the settings, sessions, form tokens, throttled logins.
+"""Who is let in: users of the settings by password, people of a single sign-on, programs by API token.
 
-Stateless on purpose, so that replicas need not share anything: a session is a signed cookie, signed with a key made from the users'
-password hashes. Changing a password ends its sessions; there is no list of sessions to revoke one by one. Programs may use
-HTTP Basic instead. Without users nothing is served, except with `open_access`, which `guardrail demo` uses on loopback.
+Ties together what each has a module of its own: `passwords`, `throttle`, `sessions`, `tokens`. Everything but form tokens asks the
+store, and a password costs some 20 ms of CPU: call it in a thread. It raises StoreError while the store is away; then nobody is let in.
 """
 
-import base64
-import binascii
-import hashlib
 import hmac
-import os
+import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum
 
-SESSION_SECONDS = 12 * 3600  # a shift
-COOKIE = "guardrail_session"
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-# 16 MiB and about 50 ms a guess: what OWASP asks of scrypt where many logins at once must not exhaust memory.
-_N, _R, _P = 2**14, 8, 5
-_TRIES_PER_ADDRESS, _TRIES_PER_NAME, _TRIES_SECONDS = 10, 30, 300.0
-_REMEMBERED = 10_000
+from guardrail.dashboard.passwords import hash_password, is_password
+from guardrail.dashboard.people import Role, User, Visitor
+from guardrail.dashboard.sessions import Begun, Session, Sessions
+from guardrail.dashboard.tables import Tables, digest
+from guardrail.dashboard.throttle import Throttle
+from guardrail.dashboard.tokens import Tokens
 
-
-class Role(IntEnum):
-    """What a user may do; each may do all that the one before may."""
-
-    VIEWER = 1
-    """Reads."""
-    REVIEWER = 2
-    """Acknowledges, resolves, exports cases."""
-    ADMIN = 3
-    """Reloads the packs."""
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    name: str
-    role: Role
-    password: str = field(default="", repr=False)
-    """As `hash_password` writes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Somebody who was let in; `session` binds the tokens of their forms."""
-
-    name: str
-    role: Role
-    session: str
-    signed_in: bool = False
-
-
-class TooManyTries(Exception):
-    """Too many wrong passwords; `seconds` until the next try."""
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__(f"too many wrong passwords; try again in {seconds} s")
-        self.seconds = seconds
-
-
-def hash_password(password: str, salt: bytes | None = None) -> str:
-    """What the settings hold in place of a password: `scrypt$n$r$p$salt$hash`."""
-    salt = os.urandom(16) if salt is None else salt
-    return f"scrypt${_N}${_R}${_P}${_b64(salt)}${_b64(_scrypt(password, salt, _N, _R, _P))}"
-
-
-def is_password(password: str, kept: str) -> bool:
-    """Whether it is the password of this hash. A hash that cannot be read fits nothing."""
-    try:
-        kind, n, r, p, salt, digest = kept.split("$")
-        return kind == "scrypt" and hmac.compare_digest(_scrypt(password, _unb64(salt), int(n), int(r), int(p)), _unb64(digest))
-    except (ValueError, binascii.Error, MemoryError):
-        return False
-
-
-def is_hash(kept: str) -> bool:
-    """Whether `hash_password` could have written it."""
-    parts = kept.split("$")
-    return len(parts) == 6 and parts[0] == "scrypt" and all(part.isdigit() for part in parts[1:4])
-
-
-def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=64 * 2**20, dklen=32)
-
-
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _unb64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-class Throttle:
-    """Counts wrong passwords in a window, per address and per name; forgets the oldest when it remembers too many."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._wrong: OrderedDict[str, list[float]] = OrderedDict()
-
-    def check(self, address: str, name: str) -> None:
-        """Raises TooManyTries."""
-        for key, most in ((f"address {address}", _TRIES_PER_ADDRESS), (f"name {name}", _TRIES_PER_NAME)):
-            recent = self._recent(key)
-            if len(recent) >= most:
-                raise TooManyTries(int(recent[0] + _TRIES_SECONDS - self._clock()) + 1)
-
-    def wrong(self, address: str, name: str) -> None:
-        for key in (f"address {address}", f"name {name[:100]}"):
-            self._wrong[key] = [*self._recent(key), self._clock()]
-            self._wrong.move_to_end(key)
-        while len(self._wrong) > _REMEMBERED:
-            self._wrong.popitem(last=False)
-
-    def _recent(self, key: str) -> list[float]:
-        since = self._clock() - _TRIES_SECONDS
-        return [at for at in self._wrong.get(key, ()) if at > since]
+IDLE_SECONDS = 3600.0
+SESSION_SECONDS = 12 * 3600.0  # a shift
 
 
 class Access:
-    """Lets people in. `check` costs 50 ms of CPU: call it in a thread."""
+    """`provider` names the single sign-on whose sessions count, if there is one: another provider, and they end.
 
-    def __init__(self, users: Mapping[str, User], *, open_access: bool = False, clock: Callable[[], float] = time.time) -> None:
+    `open_access` is for `guardrail demo`: it lets this machine in without anything; who asks from where is for the caller to see.
+    """
+
+    def __init__(
+        self,
+        users: Mapping[str, User],
+        tables: Tables,
+        *,
+        provider: str | None = None,
+        idle_seconds: float = IDLE_SECONDS,
+        session_seconds: float = SESSION_SECONDS,
+        open_access: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.open_access = open_access
+        self.session_seconds = session_seconds
+        self.has_users = bool(users)
         self._users = users
-        self._clock = clock
-        secret = "\n".join(f"{name} {user.password}" for name, user in sorted(users.items())).encode()
-        self._key = hashlib.sha256(b"guardrail dashboard\n" + secret).digest() if users else os.urandom(32)
-        self._throttle = Throttle()
-        self._known: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._provider = digest(f"provider {provider}") if provider is not None else None
+        self._throttle = Throttle(tables, clock)
+        self._sessions = Sessions(tables, idle_seconds, session_seconds, clock)
+        self._tokens = Tokens(tables, clock)
+        self._nobody = hash_password(secrets.token_urlsafe())
+        self._demo = Visitor("demo", Role.ADMIN, secrets.token_urlsafe())
 
-    @property
-    def has_users(self) -> bool:
-        return bool(self._users)
-
-    def check(self, name: str, password: str, address: str) -> User | None:
-        """The user of this name and password; raises TooManyTries."""
-        self._throttle.check(address, name)
+    def sign_in(self, name: str, password: str, address: str, before: str = "") -> str | None:
+        """The secret of a new session in place of the one of `before`; None where name or password is wrong. Raises TooManyTries."""
+        a_try = self._throttle.begin(address, name)
         user = self._users.get(name)
         # An unknown name takes as long as a wrong password, so that names cannot be found out.
-        fits = is_password(password, user.password if user else _NOBODY)
-        if user is None or not fits:
-            self._throttle.wrong(address, name)
+        if not is_password(password, user.password if user else self._nobody) or user is None:
             return None
-        return user
+        self._throttle.forgive(a_try)
+        return self._sessions.open(Session(user.name, user.role, _basis(user)), before)
 
-    def check_basic(self, header: str, address: str) -> User | None:
-        """The user of an Authorization header. A pair that fitted is remembered, as a digest, for a minute."""
-        scheme, _, value = header.partition(" ")
-        if scheme.lower() != "basic":
-            return None
-        try:
-            name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return None
-        digest = hmac.new(self._key, value.encode(), hashlib.sha256).digest()
-        until, known = self._known.get(digest, (0.0, ""))
-        if until > self._clock():
-            return self._users.get(known)
-        user = self.check(name, password, address)
-        if user is not None:
-            self._known[digest] = (self._clock() + 60, user.name)
-            while len(self._known) > 100:
-                self._known.popitem(last=False)
-        return user
+    def begin_sign_in(self, begun: Begun) -> str:
+        """Keep a sign-in that goes on at the provider; the secret of the browser's cookie meanwhile."""
+        return self._sessions.begin_sign_in(begun)
 
-    def open_session(self, user: User) -> str:
-        """The value of the cookie: name, end, and a signature over both and the user's password hash."""
-        until = str(int(self._clock()) + SESSION_SECONDS)
-        nonce = _b64(os.urandom(12))
-        name = _b64(user.name.encode())
-        return f"{name}.{until}.{nonce}.{self._sign('session', name, until, nonce, user.password)}"
+    def end_sign_in(self, secret: str) -> Begun | None:
+        """What was kept for this browser, once, for ten minutes."""
+        return self._sessions.end_sign_in(secret)
 
-    def read_session(self, cookie: str) -> Visitor | None:
-        try:
-            name, until, nonce, signature = cookie.split(".")
-            user = self._users.get(_unb64(name).decode())
-        except (ValueError, binascii.Error):
+    def admit(self, name: str, role: Role, before: str = "") -> str:
+        """The secret of a new session for somebody the provider vouches for."""
+        assert self._provider is not None, "somebody vouches for them"
+        # In the record nobody can pass for a user of the settings.
+        shown = f"{name} (single sign-on)" if name in self._users else name
+        return self._sessions.open(Session(shown, role, self._provider), before)
+
+    def sign_out(self, secret: str) -> None:
+        self._sessions.close(secret)
+
+    def visitor(self, secret: str, *, seen: bool = True) -> Visitor | None:
+        """Whose session it is. `seen` says that a person asked, not a page that refreshes itself."""
+        session = self._sessions.read(secret, seen=seen) if secret else None
+        if session is None:
             return None
-        if user is None or not hmac.compare_digest(signature.encode(), self._sign("session", name, until, nonce, user.password).encode()):
-            return None
-        return Visitor(user.name, user.role, nonce, signed_in=True) if int(until) > self._clock() else None
+        user = self._users.get(session.name)
+        if user is not None and session.basis == _basis(user):
+            return Visitor(user.name, user.role, secret, signed_in=True)  # the role as the settings have it now
+        if self._provider is not None and session.basis == self._provider:
+            return Visitor(session.name, session.role, secret, signed_in=True)
+        return None
+
+    def holder(self, authorization: str) -> Visitor | None:
+        """Whose token an Authorization header shows."""
+        scheme, _, shown = authorization.partition(" ")
+        token = self._tokens.find(shown.strip()) if scheme.lower() == "bearer" else None
+        return Visitor(f"token {token.name}", token.role) if token else None
+
+    def demo(self) -> Visitor:
+        """Whoever sits at this machine, where the access is open."""
+        return self._demo
 
     def form_token(self, visitor: Visitor) -> str:
         """What a form must send back, so that no other site can send it for the visitor."""
-        return self._sign("form", visitor.name, visitor.session)
+        return hmac.digest(visitor.session.encode(), b"form", "sha256").hex()
 
     def is_form_token(self, visitor: Visitor, token: str) -> bool:
-        return hmac.compare_digest(self.form_token(visitor).encode(), token.encode())
-
-    def _sign(self, *parts: str) -> str:
-        return _b64(hmac.new(self._key, "\0".join(parts).encode(), hashlib.sha256).digest())
+        # Whoever has no session has no forms.
+        return bool(visitor.session) and hmac.compare_digest(self.form_token(visitor).encode(), token.encode())
 
 
-_NOBODY = hash_password("", b"\0" * 16)
+def _basis(user: User) -> str:
+    """A new password ends the sessions of the old one."""
+    return digest(f"password {user.password}")

@@ -16,9 +16,9 @@ from starlette.routing import BaseRoute, Route
 
 from guardrail.audit.entry import entry_of
 from guardrail.audit.record import ExchangeRecord
-from guardrail.dashboard.access import LOOPBACK
 from guardrail.dashboard.highlight import group, highlight
-from guardrail.dashboard.pages import ROOT, SECURITY_HEADERS, templates
+from guardrail.dashboard.render import ROOT, SECURITY_HEADERS, templates
+from guardrail.dashboard.signing_in import LOOPBACK
 from guardrail.engine.knowledge import Knowledge
 
 EXAMPLES: Final = (

@@ -4,6 +4,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,17 @@ from guardrail.audit.keys import add_text_key
 from guardrail.audit.record import ExchangeRecord, Outcome
 from guardrail.audit.store import AuditStore
 from guardrail.config import DashboardUser, Settings
-from guardrail.dashboard.access import hash_password
+from guardrail.dashboard.passwords import hash_password
+from guardrail.dashboard.people import Role
+from guardrail.dashboard.tables import Tables
+from guardrail.dashboard.tokens import Tokens
 from guardrail.engine.guard import Guard
-from guardrail.engine.model import Conversation, Message, Role
+from guardrail.engine.model import Conversation, Message
+from guardrail.engine.model import Role as Speaker
 from guardrail.errors import UpstreamUnreachable
 from guardrail.packs.load import Case
 from guardrail.proxy.upstream import UpstreamReply
+from tests.conftest import SMALL_RULES
 
 PASSWORD = "a long enough one"
 HASH = hash_password(PASSWORD)
@@ -43,7 +49,7 @@ def keep(url: str, guard: Guard, texts: Mapping[str, str], **record: Any) -> Non
     """Record one exchange for each id and text."""
     store = AuditStore(url)
     for number, (id, text) in enumerate(texts.items()):
-        decision = guard.review(Conversation((Message(Role.USER, text),)))
+        decision = guard.review(Conversation((Message(Speaker.USER, text),)))
         at = time.time() - 60 + number
         store.record(ExchangeRecord(id, at, "chat_completions", Outcome.ANSWERED, decision, texts=(text,), guard_ms=0.4, **record))
     store.close()
@@ -89,7 +95,7 @@ def test_nobody_is_served_without_credentials(client: TestClient, page: str) -> 
 
     twin = client.get(f"/-/dashboard{page}.json")
     assert twin.status_code == 401
-    assert twin.headers["www-authenticate"].startswith("Basic")
+    assert twin.headers["www-authenticate"] == 'Bearer realm="Guardrail"'
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -276,8 +282,17 @@ def test_the_session_cookie_is_for_the_dashboard_alone(client: TestClient) -> No
 
     cookie = response.headers["set-cookie"].lower()
     assert "httponly" in cookie
-    assert "samesite=strict" in cookie
+    assert "samesite=lax" in cookie
     assert "path=/-;" in cookie
+    assert "max-age=43200" in cookie
+    assert "secure" not in cookie  # this machine, without TLS
+
+
+def test_the_session_cookie_goes_by_https_only_where_browsers_come_by_https(url: str, small_guard: Guard) -> None:
+    with app_of(url, small_guard, dashboard_url="https://guardrail.example.org") as client:
+        response = client.post("/-/dashboard/login", data={"name": "admin", "password": PASSWORD})
+
+    assert "secure" in response.headers["set-cookie"].lower().split("; ")
 
 
 def test_signing_out_ends_it(client: TestClient) -> None:
@@ -287,9 +302,101 @@ def test_signing_out_ends_it(client: TestClient) -> None:
     assert client.get("/-/dashboard").status_code == 303
 
 
-def test_programs_use_basic_credentials(client: TestClient) -> None:
-    assert client.get("/-/dashboard/rules.json", auth=("viewer", PASSWORD)).status_code == 200
-    assert client.get("/-/dashboard/rules.json", auth=("viewer", "wrong")).status_code == 401
+def test_a_stolen_cookie_is_worth_nothing_after_signing_out(client: TestClient) -> None:
+    sign_in(client, "viewer")
+    stolen = client.cookies["guardrail_session"]
+
+    client.post("/-/dashboard/logout", data={"token": token_of(client, "/-/dashboard")})
+    client.cookies.set("guardrail_session", stolen)
+
+    assert client.get("/-/dashboard").status_code == 303
+
+
+def test_signing_in_ends_the_session_that_the_browser_had(client: TestClient) -> None:
+    sign_in(client, "viewer")
+    before = client.cookies["guardrail_session"]
+
+    sign_in(client, "admin")
+
+    after = client.cookies["guardrail_session"]
+    assert after != before
+    client.cookies.clear()
+    client.cookies.set("guardrail_session", before)
+    assert client.get("/-/dashboard.json").status_code == 401
+
+
+def token(url: str, role: Role, name: str = "program") -> dict[str, str]:
+    """The header that a program sends."""
+    with closing(Tables(url)) as tables:
+        return {"authorization": f"Bearer {Tokens(tables, time.time).create(name, role, 'a test', 60)[0]}"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_programs_show_a_token_for_every_twin(url: str, client: TestClient, page: str) -> None:
+    assert client.get(f"/-/dashboard{page}.json", headers=token(url, Role.VIEWER)).status_code == 200
+    assert client.get(f"/-/dashboard{page}.json", headers={"authorization": "Bearer guardrail_0_x"}).status_code == 401
+
+
+def test_a_token_that_is_wrong_is_not_helped_by_a_session(client: TestClient) -> None:
+    sign_in(client, "admin")
+
+    assert client.get("/-/dashboard.json", headers={"authorization": "Bearer guardrail_0_x"}).status_code == 401
+
+
+def test_what_a_token_opens_is_recorded_under_its_name(url: str, small_guard: Guard) -> None:
+    with app_of(url, small_guard) as client:
+        client.get("/-/dashboard/exchanges/id000001.json", headers=token(url, Role.VIEWER, "export"))
+    with app_of(url, small_guard) as client:
+        found = client.get("/-/dashboard/exchanges/id000001.json", headers=token(url, Role.VIEWER)).json()
+
+    assert [(a["by"], a["action"]) for a in found["accesses"]] == [("token export", "opened")]
+
+
+@pytest.mark.parametrize(
+    ("role", "statuses"),
+    [(Role.VIEWER, (200, 403)), (Role.REVIEWER, (200, 403)), (Role.ADMIN, (200, 200))],
+    ids=["viewer", "reviewer", "admin"],
+)
+def test_tokens_list_and_reload_the_packs_from_elsewhere_as_their_role_allows(
+    url: str, small_guard: Guard, role: Role, statuses: tuple[int, int]
+) -> None:
+    with app_of(url, small_guard, rules=SMALL_RULES) as client:
+        away = {"x-forwarded-for": "10.0.0.1"}
+        shown = {**away, **token(url, role)}
+
+        assert (client.get("/-/packs", headers=shown).status_code, client.post("/-/reload", headers=shown).status_code) == statuses
+        assert (client.get("/-/packs", headers=away).status_code, client.post("/-/reload", headers=away).status_code) == (403, 403)
+
+
+def test_a_token_does_not_judge(url: str, client: TestClient) -> None:
+    """Verdicts are people's: forms need a session."""
+    response = client.post("/-/dashboard/exchanges/id000001/review", data={"verdict": "right", "token": ""}, headers=token(url, Role.ADMIN))
+
+    assert response.status_code == 403
+
+
+def test_guesses_are_counted_for_who_asks_behind_a_trusted_proxy(url: str, small_guard: Guard) -> None:
+    def status(client: TestClient, address: str, password: str) -> int:
+        headers = {"x-forwarded-for": f"1.2.3.4, {address}"}
+        return client.post("/-/dashboard/login", data={"name": "admin", "password": password}, headers=headers).status_code
+
+    with app_of(url, small_guard, trusted_proxies=("127.0.0.1",)) as client:
+        assert [status(client, "10.0.0.1", "guess") for _ in range(11)] == [401] * 10 + [429]
+        assert status(client, "10.0.0.2", PASSWORD) == 303
+    with app_of(url, small_guard) as client:
+        assert status(client, "10.0.0.3", "guess") == 401
+        assert status(client, "10.0.0.1", PASSWORD) == 303  # nobody believes the header: it is this machine's tries that count
+
+
+def test_too_many_guesses_are_remembered_when_a_worker_starts_again(url: str, small_guard: Guard) -> None:
+    with app_of(url, small_guard) as client:
+        for _ in range(10):
+            client.post("/-/dashboard/login", data={"name": "admin", "password": "guess"})
+    with app_of(url, small_guard) as client:
+        response = client.post("/-/dashboard/login", data={"name": "admin", "password": PASSWORD})
+
+    assert response.status_code == 429
+    assert 0 < int(response.headers["retry-after"]) <= 301
 
 
 def test_without_users_nothing_is_served_and_the_page_says_what_to_do(url: str, small_guard: Guard) -> None:
@@ -330,8 +437,7 @@ def test_an_emergency_is_answered_though_the_store_is_gone_and_readiness_says_so
             time.sleep(0.02)
         second = client.post("/v1/chat/completions", json=body)
         ready = client.get("/-/ready")
-        sign_in(client, "viewer")
-        page = client.get("/-/dashboard")
+        page = client.post("/-/dashboard/login", data={"name": "viewer", "password": PASSWORD})
 
     assert first.json()["choices"][0]["message"]["content"].startswith("This could be an emergency")
     assert second.status_code == 200

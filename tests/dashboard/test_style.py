@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from guardrail.dashboard.pages import HERE
+from guardrail.dashboard.render import HERE
 
 CSS = (HERE / "static" / "style.css").read_text(encoding="utf-8")
 PAIRS = [

@@ -10,7 +10,9 @@ async function refresh() {
   if (busy || document.hidden || typing || selecting) return;
   busy = true;
   try {
-    const response = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "error" });
+    // The header says that nobody asked: refreshing does not keep a session alive.
+    const response = await fetch(location.href, { headers: { accept: "text/html", "guardrail-refresh": "1" }, redirect: "manual" });
+    if (response.type === "opaqueredirect") return void location.reload(); // the session has ended: to the login
     if (!response.ok) return;
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     for (const part of document.querySelectorAll("[data-live]")) {
