@@ -141,11 +141,14 @@ def letter_groups(word: str) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What training made. `own` is (words + 1, heads): a known word's own features added up; `groups` and `pairs` are hashed."""
+    """What training made, in half precision: what a text looks up is scattered, and shall fit into a processor's cache.
 
-    own: NDArray[np.float32]
-    groups: NDArray[np.float32]
-    pairs: NDArray[np.float32]
+    `own` is (words + 1, heads): a known word's own features added up; `groups` and `pairs` are hashed.
+    """
+
+    own: NDArray[np.float16] | NDArray[np.float32]
+    groups: NDArray[np.float16] | NDArray[np.float32]
+    pairs: NDArray[np.float16] | NDArray[np.float32]
     concepts: Mapping[str, NDArray[np.float32]]
     bias: NDArray[np.float32]
     thresholds: NDArray[np.float32]
@@ -204,7 +207,7 @@ class Scorer:
         own = self._weights.own.take(ids, axis=0).astype(np.float64)
         for i, known in enumerate(ids):
             if known == 0 and (groups := letter_groups(words[i])):
-                own[i] = self._weights.groups.take(groups, axis=0).sum(axis=0)
+                own[i] = self._weights.groups.take(groups, axis=0).astype(np.float32).sum(axis=0)
         return own
 
     def _windows(self, words: Sequence[str], concepts: Sequence[tuple[str, int]]) -> _Scored:
@@ -212,7 +215,7 @@ class Scorer:
         ids, views = self.vocabulary.look_up(words)
         sentences = sentences_of(words)
         index, there = pair_features(views, sentences)
-        paired = weights.pairs.take(index, axis=0)
+        paired = weights.pairs.take(index, axis=0).astype(np.float32)
         paired[~there] = 0
         single = self._own(words, ids)
         sizes = there.sum(axis=0) + 1

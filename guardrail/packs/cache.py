@@ -15,7 +15,7 @@ import msgspec
 from guardrail.engine import lexicon, normalize, phrases
 from guardrail.engine.lexicon import Compiled
 
-_KEPT = 4  # revisions: those of a site that tries out changes, without filling its disk
+_KEPT = 12  # revisions of some megabytes: those of a site that tries out changes, without filling its disk
 _SUFFIX = ".lexicon"
 _decode = msgspec.msgpack.Decoder(Compiled).decode
 

@@ -28,9 +28,9 @@ def read_scorer(path: Path, name: str, problems: list[Problem]) -> Scorer | None
     views = np.stack([np.arange(len(words) + 1, dtype=np.uint64), classes[:, 0], classes[:, 1]])
     concept_weights = arrays["concept_weights"].astype(np.float32)
     weights = Weights(
-        own=arrays["own"].astype(np.float32),
-        groups=arrays["groups"].astype(np.float32),
-        pairs=arrays["pairs"].astype(np.float32),
+        own=arrays["own"],
+        groups=arrays["groups"],
+        pairs=arrays["pairs"],
         concepts={c: concept_weights[i] for i, c in enumerate(arrays["concepts"].tolist())},
         bias=arrays["bias"],
         thresholds=arrays["thresholds"],
@@ -51,8 +51,10 @@ def read_sentence_scorer(path: Path, read_bytes: list[bytes], problems: list[Pro
         places, columns = arrays["weights"].nonzero()
         listed: dict[int, list[tuple[int, float]]] = {}
         values = arrays["weights"].astype(np.float64)[places, columns].tolist()
+        same: dict[tuple[int, float], tuple[int, float]] = {}  # weights are rounded, so that few of them differ
         for place, head, value in zip(places.tolist(), columns.tolist(), values, strict=True):
-            listed.setdefault(place, []).append((head, value))
+            weight = head, value
+            listed.setdefault(place, []).append(same.setdefault(weight, weight))
         names = arrays["features"].tolist()
         weights = {names[place]: tuple(pairs) for place, pairs in listed.items()}
         return SentenceScorer(

@@ -106,8 +106,8 @@ def test_a_folder_that_cannot_be_used_stops_nothing(tmp_path: Path) -> None:
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
-    for number in range(6):
+    for number in range(14):
         cache.write(tmp_path, f"key{number}", lexicon().compiled)
 
-    assert len(list(tmp_path.iterdir())) == 4
-    assert cache.read(tmp_path, "key5") is not None
+    assert len(list(tmp_path.iterdir())) == 12
+    assert cache.read(tmp_path, "key13") is not None
