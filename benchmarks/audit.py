@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from proxy import free_port, running, serve_stub
+from proxy import cpu_seconds, free_port, running, serve_stub
 from starlette.testclient import TestClient
 
 from guardrail.app import create_app, load_guard
@@ -138,18 +138,21 @@ def latency(postgres: str | None, rounds: int) -> None:
     os.sched_setaffinity(0, {cores[-1]})
     said = texts("quiet", 450) + texts("heart_breathing", 25) + texts("medication", 25)
     stub = free_port()
-    print("| pace | audit | quarter ms | median ms | p95 ms | quarter to off | median to off |\n|---|---|---|---|---|---|---|")
+    print("| pace | audit | quarter, ms | median, ms | p95, ms | median to off | CPU, ms |\n|---|---|---|---|---|---|---|")
     with stores(postgres) as found, contextlib.ExitStack() as processes:
         processes.enter_context(running([sys.executable, __file__, "stub", "--port", str(stub)], stub, cores[-1]))
-        callers = {}
+        callers: dict[str, Caller] = {}
+        served: dict[str, subprocess.Popen[bytes]] = {}
         for name, (url, spool) in {"off": (None, Path("none")), **found}.items():
             port = free_port()
-            processes.enter_context(running(serving(port, stub, url, spool), port, cores[0]))
+            served[name] = processes.enter_context(running(serving(port, stub, url, spool), port, cores[0]))
             callers[name] = Caller(port)
         order = list(callers)
         for pace in (0.0, PACE_SECONDS):
             taken: dict[str, list[float]] = {name: [] for name in callers}
             for number in range(rounds + 1):  # the first round warms up and is not counted
+                if number == 1:
+                    used = {name: cpu_seconds(process.pid) for name, process in served.items()}
                 for turn, text in enumerate(said):
                     # In turn, and each first as often as the others: what else the machine does falls on all of them.
                     for name in order[turn % len(order) :] + order[: turn % len(order)]:
@@ -158,10 +161,11 @@ def latency(postgres: str | None, rounds: int) -> None:
                         taken[name] += [ms] if number else []
                         time.sleep(pace)
             shown = "back to back" if not pace else f"{pace * 1000:.0f} ms between"
+            cpu = {name: (cpu_seconds(served[name].pid) - used[name]) * 1000 / len(values) for name, values in taken.items()}
             marks = {name: _marks(values) for name, values in taken.items()}
             for name, (quarter, median, p95) in marks.items():
-                ratios = f"{quarter / marks['off'][0]:.3f} | {median / marks['off'][1]:.3f}"
-                print(f"| {shown} | {name} | {quarter:.3f} | {median:.3f} | {p95:.3f} | {ratios} |", flush=True)
+                ratio = median / marks["off"][1]
+                print(f"| {shown} | {name} | {quarter:.2f} | {median:.2f} | {p95:.2f} | {ratio:.3f} | {cpu[name]:.2f} |", flush=True)
 
 
 def _marks(values: list[float]) -> tuple[float, float, float]:

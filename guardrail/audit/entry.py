@@ -20,7 +20,7 @@ import orjson
 
 from guardrail.audit.keys import TextKeys
 from guardrail.audit.record import ExchangeRecord
-from guardrail.audit.redaction import redact
+from guardrail.audit.redaction import find, redact
 from guardrail.engine.model import Decision, Finding, RuleHit
 from guardrail.errors import ConfigError
 
@@ -38,8 +38,8 @@ def pseudonym(key: bytes, value: str | None) -> str | None:
     return None if value is None else hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:24]
 
 
-def entry_of(record: ExchangeRecord, key: bytes, keep: Keep = lambda text: text) -> dict[str, Any]:
-    """The entry of an exchange; `keep` says what becomes of each stretch of the patient's words."""
+def entry_of(record: ExchangeRecord, key: bytes, keep: Keep = lambda text: text, keep_reply: Keep | None = None) -> dict[str, Any]:
+    """The entry of an exchange; `keep` says what becomes of each stretch of the patient's words, `keep_reply` of the reply's."""
     decision = record.decision
     return {
         "kind": "exchange",
@@ -55,7 +55,7 @@ def entry_of(record: ExchangeRecord, key: bytes, keep: Keep = lambda text: text)
         "decision": None if decision is None else _decision(decision, keep),
         "texts": [keep(t) for t in record.texts],
         "turns": list(record.turns),
-        "reply": [_reply(r, keep) for r in record.reply],
+        "reply": [_reply(r, keep_reply or keep) for r in record.reply],
         "not_evaluated": list(record.not_evaluated),
         "error": record.error,
         "guard_ms": round(record.guard_ms, 3),
@@ -70,8 +70,9 @@ def kept_entry(record: ExchangeRecord, policy: TextPolicy, key: bytes, keys: Tex
         case "absent":
             return {**entry_of(record, key, _nothing), "texts": None}, None
         case "redacted":
-            # One word is evidence of many findings.
-            return entry_of(record, key, cache(redact)), None
+            # Findings are stretches of the texts: where those hold nothing, neither do these, and there are many of them.
+            hide: Keep = cache(redact)
+            return entry_of(record, key, hide if any(map(find, record.texts)) else _everything, hide), None
         case "encrypted":
             if keys is None:
                 raise ConfigError("audit_text: encrypted needs audit_text_keys; guardrail audit text-key FILE makes one")
@@ -99,6 +100,10 @@ def with_words(entry: Mapping[str, Any], words: Words, keys: TextKeys) -> dict[s
 
 def _nothing(text: str) -> None:
     return None
+
+
+def _everything(text: str) -> str:
+    return text
 
 
 def _decision(decision: Decision, keep: Keep) -> dict[str, Any]:

@@ -102,17 +102,20 @@ _PATTERNS: Final = tuple(
         ("name", r"(?i:\bsent from )(?P<it>[A-Z][\w-]+['’]s)\b"),
     )
 )
-_DIGITLESS: Final = frozenset({"name", "mail", "link", "handle"})
+# Most texts hold nothing: what must be there for a pattern of a kind to match is looked for first.
+_WITH_DIGIT: Final = frozenset({"date", "number", "phone", "postcode", "address"})
+_HINTS: Final = {"mail": ("@", " at ", "(at", "[at"), "link": ("www.", "http"), "handle": ("@",)}
 _HAS_DIGIT: Final = re.compile(r"\d")
 
 
 def find(text: str) -> list[Span]:
     """What identifies a person, in order, without overlaps; where patterns overlap, what begins first and is longest counts."""
     has_digit = _HAS_DIGIT.search(text) is not None
+    low = text.lower()
     found = [
         Span(*match.span("it" if "it" in pattern.groupindex else 0), kind)
         for kind, pattern in _PATTERNS
-        if has_digit or kind in _DIGITLESS
+        if (has_digit or kind not in _WITH_DIGIT) and any(word in low for word in _HINTS.get(kind, ("",)))
         for match in pattern.finditer(text)
     ]
     spans: list[Span] = []

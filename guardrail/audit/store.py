@@ -28,7 +28,7 @@ from guardrail.errors import ConfigError, StoreError
 
 QUEUE_LENGTH = 20_000  # about 20 s of a busy worker
 BATCH = 500
-SHIP_SECONDS = 0.1  # what waits so long for company costs one commit together; in the spool it is safe meanwhile
+SHIP_SECONDS = 0.25  # what waits so long for company costs one commit together; in the spool it is safe meanwhile
 RETRY_SECONDS = 1.0
 SEAL_SECONDS = 60.0
 """How much at most of a chain's end can be cut off unseen by whoever can write to the store and reach no other seal."""
