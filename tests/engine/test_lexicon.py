@@ -85,6 +85,32 @@ def test_a_phrase_that_cannot_be_read_says_why(phrase: str, message: str) -> Non
         lexicon(phrase)
 
 
+@pytest.mark.parametrize("before", range(85, 100))
+def test_a_phrase_is_found_wherever_it_stands_in_a_long_text(before: int) -> None:
+    text = "x " * before + "my chest one two really hurts" + " x" * 100
+
+    assert found("my {chest} ... {pain}", text) == ["my chest one two really hurts"]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text", "expected"),
+    [
+        ("(son|daughter)", "my son's arm", ["son's"]),
+        ("last night", "last night's curry", ["last night's"]),
+        ("{chest} wall", "my breast bone's sore", []),
+        ("{chest}", "the chest's wall", ["chest's"]),
+    ],
+)
+def test_what_owns_is_said_too(phrase: str, text: str, expected: list[str]) -> None:
+    assert found(phrase, text) == expected
+
+
+def test_a_phrase_with_many_ways_to_say_it_is_found_in_each() -> None:
+    phrase = "(my|his|her|the) (arm|leg|hand|foot) (is|feels|went) (numb|dead|cold)"
+
+    assert found(phrase, "her foot went cold then my arm is numb") == ["her foot went cold", "my arm is numb"]
+
+
 def test_a_gap_is_no_part_of_what_the_mention_says() -> None:
     mention = only("{chest} ... {pain}", "my chest does not hurt")
 
