@@ -1,6 +1,7 @@
 """A client in a process of its own that takes one JSON question a line and gives one JSON answer a line."""
 
 import contextlib
+import select
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+ANSWERS_WITHIN = 60.0
+"""Seconds: the first answer waits for the client's own imports."""
 
 
 @dataclass
@@ -28,6 +32,7 @@ class Client:
         assert self._process.stdout is not None
         self._process.stdin.write(orjson.dumps(question) + b"\n")
         self._process.stdin.flush()
+        assert select.select([self._process.stdout], [], [], ANSWERS_WITHIN)[0], "the client does not answer"
         line = self._process.stdout.readline()
         assert line, "the client ended"
         answer: dict[str, Any] = orjson.loads(line)
@@ -37,7 +42,10 @@ class Client:
 @contextlib.contextmanager
 def running(command: Sequence[str | Path], folder: Path) -> Iterator[Client]:
     with subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        yield Client(process)
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(20) == 0
+        try:
+            yield Client(process)
+            assert process.stdin is not None
+            process.stdin.close()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
