@@ -379,9 +379,7 @@ def _ends_of(element: Element, lists: Mapping[str, Sequence[str]], place: int) -
             return frozenset({""})
 
 
-def _anchor_words(
-    element: Element, lists: Mapping[str, Sequence[str]], common: frozenset[str], frequent: frozenset[str]
-) -> frozenset[str]:
+def _anchor_words(element: Element, lists: Mapping[str, Sequence[str]], common: frozenset[str], frequent: frozenset[str]) -> frozenset[str]:
     """Words (or pairs of words) of which an element holds at least one. Empty for numbers."""
     match element:
         case Items(items=items):
