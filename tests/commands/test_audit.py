@@ -15,7 +15,7 @@ from guardrail.audit.record import ExchangeRecord, Outcome
 from guardrail.audit.schema import MIGRATIONS
 from guardrail.audit.store import AuditStore
 from guardrail.cli import main
-from guardrail.dashboard.access import is_password
+from guardrail.dashboard.passwords import is_password
 from guardrail.engine.guard import Guard
 from guardrail.engine.model import Conversation, Message, Role
 
