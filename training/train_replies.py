@@ -44,7 +44,7 @@ HEADS = (
 )
 # In how many of the replies without any issue a head may speak, on held-out replies. An issue is often another one too (what
 # delays also reassures), so that being right about which one matters less than leaving clean replies alone.
-ALLOWED_CLEAN = 0.006
+ALLOWED_CLEAN = 0.004
 # Issues that only a red flag makes one: their rules ask for it, and they are learnt from replies to one.
 ON_A_RED_FLAG = ("false_reassurance", "delay_advice")
 # A sentence is held from where it leans: as low as leaves most clean sentences alone.

@@ -1,13 +1,14 @@
 """`guardrail test`, `lint`, `schema` and `packs`: for those who write rules."""
 
 import sys
+from itertools import chain
 from pathlib import Path
 
 import click
 import orjson
 
 from guardrail.engine.guard import Guard
-from guardrail.packs.cases import run_cases
+from guardrail.packs.cases import run_cases, run_reply_cases
 from guardrail.packs.lint import advise
 from guardrail.packs.load import load, shipped_rules
 from guardrail.packs.schema import schemas
@@ -22,13 +23,15 @@ def test(packs: tuple[str, ...], rules: Path | None) -> None:
     """Run the cases of all packs, or of those named: every rule fires where it says and keeps quiet where it says."""
     loaded = load(rules or shipped_rules())
     names = set(packs)
-    unknown = names - {c.pack for c in loaded.cases} - {c.rule for c in loaded.cases}
+    unknown = names - {c.pack for c in loaded.cases} - {c.rule for c in loaded.cases} - {c.rule for c in loaded.reply_cases} - {"replies"}
     if unknown:
         raise click.UsageError(f"there is no pack or rule {', '.join(sorted(unknown))}")
     if names:
         loaded.cases = tuple(c for c in loaded.cases if c.pack in names or c.rule in names)
+        loaded.reply_cases = tuple(c for c in loaded.reply_cases if "replies" in names or c.rule in names)
     run = failed = improved = 0
-    for result in run_cases(loaded, Guard(loaded.knowledge)):
+    guard = Guard(loaded.knowledge)
+    for result in chain(run_cases(loaded, guard), run_reply_cases(loaded, guard)):
         required = result.expectation in ("fires", "quiet")
         run += required
         if required and not result.held:

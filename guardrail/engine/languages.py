@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from guardrail.engine.normalize import Tokens
 
 ENGLISH = "en"
+MOSTLY = 0.6
+"""With more than this share of its words in English a text is English, whatever else they are too ("the", "as", "same")."""
 Glossary = Mapping[tuple[str, ...], tuple[str, ...]]
 """Words of a language -> words of English, both folded."""
 
@@ -30,7 +32,7 @@ class Languages:
             return ENGLISH
         said = [w for w in words if w[0].isalpha()]
         best, most = ENGLISH, sum(w in self._english for w in said)
-        if most == len(said):
+        if most > MOSTLY * len(said):
             return best
         for code, glossary in self._glossaries.items():
             known = sum(w in glossary or _after_elision(w) in glossary for w in said)

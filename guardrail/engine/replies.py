@@ -30,6 +30,10 @@ SCORED = "scored_"
 """With the name of an issue behind it: what the trained reader (`engine.sentences`) found in the sentence."""
 
 
+NEAR = "near_"
+"""With the name of an issue behind it: the trained reader finds the sentence near to it. Without one everything is near."""
+
+
 class Treatment(StrEnum):
     """What is done about a sentence or a reply, from least to most."""
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from guardrail.engine.knowledge import Knowledge
 from guardrail.engine.model import Action, Conversation, Decision, Destination, Role, Topic, Urgency
 from guardrail.engine.normalize import fold, tokenize
-from guardrail.engine.replies import SCORED, CompiledRule, Hold, Replies, Seen, Treatment, more_serious
+from guardrail.engine.replies import NEAR, SCORED, CompiledRule, Hold, Replies, Seen, Treatment, more_serious
 from guardrail.engine.sentences import Sentence
 
 # A word or number, a line's end, what ends a sentence with the quotes and emphasis behind it, a tag's begin, a JSON quote.
@@ -379,6 +379,8 @@ class ReplyGuard:
         places: dict[str, tuple[int, int]] = {}
         for mention in replies.lexicon.find(tokens):
             places.setdefault(mention.entry.name, (tokens.starts[mention.first], tokens.ends[mention.after - 1]))
+        for issue in self._sentence.near() if self._sentence is not None else replies.policy.issues:
+            places[f"{NEAR}{issue}"] = (0, len(text))
         if self._sentence is not None and (said := self._sentence.said()):
             words = [found.span() for found in _TOKEN.finditer(text) if found[0][0].isalnum()]
             for head in said:

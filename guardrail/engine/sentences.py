@@ -74,6 +74,11 @@ class Sentence:
         scorer = self.scorer
         return [h for h, value, threshold in zip(scorer.heads, self.sums, scorer.thresholds, strict=True) if value > threshold]
 
+    def near(self) -> list[str]:
+        """The heads that the sentence leans towards."""
+        scorer = self.scorer
+        return [h for h, value, lean in zip(scorer.heads, self.sums, scorer.leans, strict=True) if value > lean]
+
     def evidence(self, head: str, most: int = 4) -> list[int]:
         """The places of the words that speak most for a head, in order."""
         scorer = self.scorer

@@ -1,15 +1,30 @@
 """Runs the cases of the packs: every rule fires where it says and keeps quiet where it says."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from guardrail.engine.guard import Guard
 from guardrail.engine.model import Conversation, Message, Role
+from guardrail.engine.reply import ReplyGuard
 from guardrail.errors import Problem
-from guardrail.packs.load import Case, Loaded, RuleCases
+from guardrail.packs.load import Case, Loaded
 
+T = TypeVar("T", covariant=True)
 Expectation = Literal["fires", "quiet", "known_miss", "known_alarm"]
+
+
+class _Grouped(Protocol[T]):
+    """Cases by what is expected of them."""
+
+    @property
+    def fires(self) -> tuple[T, ...]: ...
+    @property
+    def quiet(self) -> tuple[T, ...]: ...
+    @property
+    def known_miss(self) -> tuple[T, ...]: ...
+    @property
+    def known_alarm(self) -> tuple[T, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +51,7 @@ def conversation_of(case: str | Case) -> Conversation:
 def run_cases(loaded: Loaded, guard: Guard) -> Iterator[CaseResult]:
     """Run every case of every rule."""
     for rule_cases in loaded.cases:
-        for expectation, cases in _groups(rule_cases):
+        for expectation, cases in _groups(rule_cases.cases):
             for i, case in enumerate(cases):
                 decision = guard.review(conversation_of(case))
                 fired = tuple(h.rule for h in (*decision.hits, *decision.shadow_hits))
@@ -46,8 +61,24 @@ def run_cases(loaded: Loaded, guard: Guard) -> Iterator[CaseResult]:
                 yield CaseResult(rule_cases.rule, expectation, text, fired, (rule_cases.rule in fired) is wanted, place)
 
 
-def _groups(rule_cases: RuleCases) -> Iterator[tuple[Expectation, Sequence[str | Case]]]:
-    yield "fires", rule_cases.cases.fires
-    yield "quiet", rule_cases.cases.quiet
-    yield "known_miss", rule_cases.cases.known_miss
-    yield "known_alarm", rule_cases.cases.known_alarm
+def run_reply_cases(loaded: Loaded, guard: Guard) -> Iterator[CaseResult]:
+    """Run every case of every reply rule: whether its issue is found in the reply, whatever is done about it."""
+    for rule_cases in loaded.reply_cases:
+        for expectation, cases in _groups(rule_cases.cases):
+            for i, case in enumerate(cases):
+                conversation = Conversation((Message(Role.USER, case.user),))
+                reply = ReplyGuard(loaded.knowledge, guard.review(conversation), conversation=conversation, observe=True)
+                reply.feed(case.response)
+                reply.finish()
+                fired = tuple(dict.fromkeys(found.issue for found in reply.report.issues))
+                wanted = expectation in ("fires", "known_alarm")
+                said = "was not found" if wanted else "was found"
+                place = rule_cases.source.problem((expectation, i), f"{rule_cases.rule}: {rule_cases.issue} {said}: {case.response!r}")
+                yield CaseResult(rule_cases.rule, expectation, case.response, fired, (rule_cases.issue in fired) is wanted, place)
+
+
+def _groups(cases: _Grouped[T]) -> Iterator[tuple[Expectation, tuple[T, ...]]]:
+    yield "fires", cases.fires
+    yield "quiet", cases.quiet
+    yield "known_miss", cases.known_miss
+    yield "known_alarm", cases.known_alarm

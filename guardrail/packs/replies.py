@@ -18,6 +18,7 @@ from guardrail.engine.model import Maturity
 from guardrail.engine.phrases import Element, Gap, Group, Items, Listed, Sequence_, parse, spell_out
 from guardrail.engine.replies import (
     CASES,
+    NEAR,
     SCORED,
     SHAPES,
     CompiledRule,
@@ -129,7 +130,7 @@ def load_replies(
     if policy is None:
         return LoadedReplies(None, ()), b"".join(state.read_bytes)
     scorer = read_sentence_scorer(folder / "weights.npz", state.read_bytes, problems)
-    scored = tuple(f"{SCORED}{head}" for head in scorer.heads) if scorer else ()
+    scored = [f"{NEAR}{issue}" for issue in policy.issues] + [f"{SCORED}{head}" for head in (scorer.heads if scorer else ())]
     compiled = tuple(_compile(id_, rule, source, policy, concepts, scored, texts, problems) for id_, (rule, source) in rules.items())
     treatments = {rule.id: rule.treatment for rule in compiled}
     builder = LexiconBuilder(own_lists, number_words, known_words)
