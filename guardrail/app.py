@@ -24,13 +24,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from guardrail import check, config, logs
 from guardrail.admission import Admission
 from guardrail.audit.record import ExchangeRecord, Recorder
+from guardrail.board import VARIABLE, Board
 from guardrail.config import Settings
 from guardrail.dashboard.people import Role
 from guardrail.engine.guard import Guard
 from guardrail.engine.reply import ReplyGuard
-from guardrail.errors import CallerError, ConfigError, PackError, RequestTooLarge
+from guardrail.errors import CallerError, ConfigError, RequestTooLarge
 from guardrail.monitoring import Monitoring
 from guardrail.packs.load import load, shipped_rules
+from guardrail.packs.watch import state_of
 from guardrail.proxy.dialects import DIALECTS
 from guardrail.proxy.endpoint import LOST_NOTICE, SAFE_ANSWER, Endpoint, MakeReplyGuard, Service
 from guardrail.proxy.limits import ExchangeLimits
@@ -38,6 +40,7 @@ from guardrail.proxy.passing import PassThrough
 from guardrail.proxy.trust import Tenant, Trust, read_networks
 from guardrail.proxy.turns import in_turns
 from guardrail.proxy.upstream import HttpPool, Limits, Timeouts, Tls, Upstream
+from guardrail.reload import Reloader
 
 log = structlog.get_logger("guardrail")
 
@@ -103,23 +106,36 @@ def create_app(
     routes: Sequence[BaseRoute] = (),
     ready: Callable[[], Mapping[str, bool]] = dict,
     open_dashboard: bool = False,
+    board: Board | None = None,
 ) -> ASGIApp:
     """The application of these settings.
 
     `recorders` get every finished exchange beside the log and the audit store; `routes` are served in front of the proxy's
-    other paths; `ready` says by name which further parts work; `open_dashboard` lets this machine in without a password.
+    other paths; `ready` says by name which further parts work; `open_dashboard` lets this machine in without a password; `board` is
+    shared with the other workers of this server.
     """
+    # The shipped packs change only with the program, which is then started again.
+    before = state_of(settings.rules) if settings.rules else None
     monitoring = Monitoring(settings, open_dashboard=open_dashboard)
     service = create_service(settings, guard=guard, upstream=upstream, reply_guard=reply_guard, recorders=(monitoring, *recorders))
 
-    def parts() -> dict[str, bool]:
-        return {**monitoring.parts(), **ready()}
+    reloader = Reloader(
+        service,
+        lambda: load_guard(settings.rules),
+        board or Board(),
+        settings.rules,
+        settings.rules_watch_seconds,
+        before,
+    )
 
-    admin = _Admin(service, settings, parts, monitoring.admission)
-    watching = monitoring.start(lambda: service.guard.knowledge, parts, admin.swap)
+    def parts() -> dict[str, bool | None]:
+        return {"packs": not reloader.problems, **monitoring.parts(), **ready()}
+
+    admin = _Admin(service, settings, parts, reloader, monitoring.admission)
+    watching = monitoring.start(lambda: service.guard.knowledge, parts, reloader.reload, lambda: service.in_flight)
     rest = Starlette(
         routes=[*admin.routes(), *watching, *routes, Mount("", app=PassThrough(service, settings.pass_paths))],
-        lifespan=_lifespan(service, monitoring),
+        lifespan=_lifespan(service, monitoring, reloader),
     )
     endpoints = {path: Endpoint(dialect, service) for dialect in DIALECTS for path in dialect.paths}
     app: ASGIApp = Application(service, endpoints, rest)
@@ -137,20 +153,30 @@ def create_app(
 def from_environment() -> ASGIApp:
     """For servers that load an application by name, and for our own worker processes."""
     logs.configure()
-    return create_app(config.load())
+    folder = os.environ.get(VARIABLE)
+    board = Board(Path(folder)) if folder else None
+    if board is not None:
+        board.heed_hangup()
+    return create_app(config.load(), board=board)
 
 
 class _Admin:
     """What is served beside the proxy: health, readiness, checks, packs and their reload."""
 
-    def __init__(self, service: Service, settings: Settings, ready: Callable[[], Mapping[str, bool]], admission: Admission) -> None:
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings,
+        ready: Callable[[], Mapping[str, bool | None]],
+        reloader: Reloader,
+        admission: Admission,
+    ) -> None:
         self._service = service
-        self._rules = settings.rules
+        self._reloader = reloader
         self._admission = admission
         # Where there is a token, nobody needs to be let in for sitting at this machine.
         self._here = settings.admin_token is None
         self._ready = ready
-        self._reloading = asyncio.Lock()
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -162,13 +188,15 @@ class _Admin:
         ]
 
     async def health(self, request: Request) -> Response:
-        """The process runs."""
-        return _json({"status": "ok", "packs": self._service.guard.knowledge.revision})
+        """The process runs and answers patients: nothing else may keep traffic from it. `workers`: how many have which packs."""
+        reloader = self._reloader
+        return _json({"status": "ok", "packs": reloader.revision, "workers": reloader.workers(), "pack_problems": len(reloader.problems)})
 
     async def ready(self, request: Request) -> Response:
-        """It can do all of its work. Emergencies are answered even when it cannot."""
+        """It can do all of its work. Emergencies are answered even when it cannot. A part that is null has not been tried."""
         parts = dict(self._ready())
-        return _json({"status": "ready" if all(parts.values()) else "degraded", "parts": parts}, 200 if all(parts.values()) else 503)
+        works = False not in parts.values()
+        return _json({"status": "ready" if works else "degraded", "parts": parts}, 200 if works else 503)
 
     async def packs(self, request: Request) -> Response:
         if not await self._admission.may(request, Role.VIEWER, here=True):
@@ -177,7 +205,8 @@ class _Admin:
         packs = [
             {"name": p.name, "title": p.title, "version": p.version, "reviewed": p.reviewed, "rules": p.rules} for p in knowledge.packs
         ]
-        return _json({"revision": knowledge.revision, "packs": packs})
+        problems = list(self._reloader.problems)
+        return _json({"revision": knowledge.revision, "workers": self._reloader.workers(), "packs": packs, "problems": problems})
 
     async def check(self, request: Request) -> Response:
         """The contract of `guardrail check --jsonl`, for one object."""
@@ -195,23 +224,8 @@ class _Admin:
         """Build new packs beside the old, and swap whole; bad ones change nothing."""
         if not await self._admission.may(request, Role.ADMIN, here=self._here):
             return _json({"error": "send the admin token or an API token of an admin as Authorization: Bearer"}, 403)
-        status, answer = await self.swap()
+        status, answer = await self._reloader.reload()
         return _json(answer, status)
-
-    async def swap(self) -> tuple[int, dict[str, Any]]:
-        """The status and the answer of a reload."""
-        async with self._reloading:
-            try:
-                guard = await asyncio.to_thread(load_guard, self._rules)
-            except PackError as error:
-                log.error("packs_refused", problems=len(error.problems), alarm=True)
-                return 422, {"error": "the packs do not load; nothing was changed", "problems": [str(p) for p in error.problems]}
-            except ConfigError as error:
-                return 422, {"error": str(error)}
-            before, self._service.guard = self._service.guard.knowledge.revision, guard
-            gc.freeze()
-        log.info("packs_reloaded", before=before, packs=guard.knowledge.revision)
-        return 200, {"before": before, "revision": guard.knowledge.revision}
 
 
 def _json(content: Any, status: int = 200) -> Response:
@@ -229,17 +243,28 @@ async def _read_body(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _lifespan(service: Service, monitoring: Monitoring) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+def _lifespan(service: Service, monitoring: Monitoring, reloader: Reloader) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()  # half a million objects of the packs: going through them would stop every stream for half a second
         monitoring.open()
+        watching = asyncio.create_task(reloader.watch())
+        watching.add_done_callback(_ended)
         yield
+        watching.cancel()
         await service.upstream.aclose()
         await monitoring.close()
+        reloader.close()
 
     return lifespan
+
+
+def _ended(watching: asyncio.Task[None]) -> None:
+    """Packs that no longer follow their folder must not go unseen."""
+    error = None if watching.cancelled() else watching.exception()
+    if error is not None:
+        log.error("packs_watch_stopped", error=type(error).__name__, alarm=True, exc_info=error)
 
 
 def _all(recorders: Sequence[Recorder]) -> Callable[[ExchangeRecord], None]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
+from guardrail import board
 from guardrail.alerts.settings import AlertSettings, Secret
 from guardrail.dashboard.passwords import is_hash
 from guardrail.errors import ConfigError, Problem
@@ -18,7 +19,7 @@ from guardrail.packs.source import Source, nearest, read
 PREFIX = "GUARDRAIL_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 # Read by other parts, so not unknown settings.
-_OTHER_VARIABLES = frozenset({CONFIG_VARIABLE})
+_OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, board.VARIABLE})
 
 
 class TenantSettings(BaseModel):
@@ -85,6 +86,9 @@ class Settings(BaseModel):
     max_connections: int = Field(1000, gt=0, description="Connections to the upstream at once, per worker.")
 
     rules: Path | None = Field(None, description="Folder of rule packs in place of those that come with Guardrail.")
+    rules_watch_seconds: float = Field(
+        2.0, ge=0, description="Time between looks for changes in that folder; 0: only SIGHUP and /-/reload load it again."
+    )
     country: str | None = Field(
         None, pattern="^[A-Z]{2}$", description="Country of the patients, two letters: whose numbers they are given."
     )

@@ -37,7 +37,7 @@ class GuardrailMiddleware:
         settings = (settings or Settings()).model_copy(update={"dashboard": False})  # pages are the host's to mount
         self._monitoring = Monitoring(settings)
         self.service = create_service(settings, guard=guard, upstream=InnerApp(app), recorders=(self._monitoring, *recorders))
-        self._monitoring.start(lambda: self.service.guard.knowledge, self._monitoring.parts, _no_reload)
+        self._monitoring.start(lambda: self.service.guard.knowledge, self._monitoring.parts, _no_reload, lambda: self.service.in_flight)
         by_name = {dialect.name: Endpoint(dialect, self.service) for dialect in DIALECTS}
         self._endpoints = {path: by_name[dialect.name] for dialect in DIALECTS for path in dialect.paths}
         for path, name in (paths or {}).items():

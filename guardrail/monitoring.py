@@ -4,16 +4,17 @@ A part of `app.create_app` with a file of its own. It is itself a recorder: noth
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from starlette.routing import BaseRoute, Route
 
 from guardrail.admission import Admission
 from guardrail.alerts.service import Alerts
 from guardrail.audit.keys import SigningKey, TextKeys
-from guardrail.audit.record import ExchangeRecord
+from guardrail.audit.record import ExchangeRecord, Outcome
 from guardrail.audit.store import AuditStore
 from guardrail.config import Settings
 from guardrail.dashboard.pages import Dashboard, Reader
@@ -22,6 +23,10 @@ from guardrail.errors import ConfigError
 from guardrail.metrics import Metrics
 
 Reload = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
+
+_LOOK_SECONDS: Final = 1.0
+_UPSTREAM_WORKED: Final = frozenset({Outcome.FORWARDED, Outcome.CUT})
+_UPSTREAM_FAILED: Final = frozenset({Outcome.UPSTREAM_UNREACHABLE, Outcome.UPSTREAM_LOST})
 
 
 def read_keys(settings: Settings) -> tuple[SigningKey | None, TextKeys | None]:
@@ -42,11 +47,19 @@ class Monitoring:
         self._metrics: Metrics | None = None
         self._alerts: Alerts | None = None
         self._reader: Reader | None = None
+        self._upstream_works: bool | None = None
+        self._looking: asyncio.Task[None] | None = None
 
-    def start(self, knowledge: Callable[[], Knowledge], parts: Callable[[], Mapping[str, bool]], reload: Reload) -> list[BaseRoute]:
+    def start(
+        self,
+        knowledge: Callable[[], Knowledge],
+        parts: Callable[[], Mapping[str, bool | None]],
+        reload: Reload,
+        in_flight: Callable[[], int],
+    ) -> list[BaseRoute]:
         """Open the store and give the routes of metrics and dashboard. `parts` is everything that readiness tells."""
         settings = self._settings
-        self._metrics = Metrics(knowledge, parts)
+        self._metrics = Metrics(knowledge, parts, in_flight)
         routes: list[BaseRoute] = [Route("/-/metrics", self._metrics.page)]
         # Without a key of the operator's, pseudonyms hold as long as the process: better than ones that can be looked up.
         key = settings.audit_key.get_secret_value().encode() if settings.audit_key else os.urandom(32)
@@ -65,6 +78,7 @@ class Monitoring:
         return routes
 
     def record(self, record: ExchangeRecord) -> None:
+        self._note_upstream(record)
         if self._store is not None:
             self._store.record(record)
         if self._metrics is not None:
@@ -72,17 +86,24 @@ class Monitoring:
         if self._alerts is not None:
             self._alerts.record(record)
 
-    def parts(self) -> dict[str, bool]:
-        """By name, what works."""
-        return {} if self._store is None else {"audit": self._store.healthy}
+    def parts(self) -> dict[str, bool | None]:
+        """By name, what works; of the upstream, as far as the last exchange told, None before there was one."""
+        parts: dict[str, bool | None] = {} if self._store is None else {"audit": self._store.healthy}
+        return parts | {"upstream": self._upstream_works}
 
     def open(self) -> None:
         """Begin what runs beside the exchanges."""
         if self._alerts is not None:
             self._alerts.start()
+        if self._metrics is not None:
+            self._looking = asyncio.create_task(_look_now_and_then(self._metrics))
 
     async def close(self) -> None:
         """Write what is queued, then let go of the store."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
         if self._alerts is not None:
             await asyncio.to_thread(self._alerts.close)
         if self._store is not None:
@@ -92,3 +113,15 @@ class Monitoring:
         self.admission.close()
         if self._metrics is not None:
             self._metrics.close()
+
+    def _note_upstream(self, record: ExchangeRecord) -> None:
+        if record.outcome in _UPSTREAM_FAILED or (record.outcome is Outcome.UPSTREAM_REFUSED and record.status >= 500):
+            self._upstream_works = False
+        elif record.outcome in _UPSTREAM_WORKED:
+            self._upstream_works = True
+
+
+async def _look_now_and_then(metrics: Metrics) -> None:
+    while True:
+        metrics.look()
+        await asyncio.sleep(_LOOK_SECONDS)

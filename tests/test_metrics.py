@@ -46,12 +46,11 @@ def test_exchanges_escalations_and_times_are_counted(small_guard: Guard) -> None
     assert found["guardrail_exchanges_total", (("action", "answer"), ("outcome", "answered"), ("urgency", "emergency"))] == 1
     assert found["guardrail_exchanges_total", (("action", "none"), ("outcome", "rejected"), ("urgency", "none"))] == 1
     assert found["guardrail_escalations_total", (("destination", "ambulance"),)] == 1
-    assert found["guardrail_upstream_errors_total", (("kind", "upstream_lost"),)] == 1
     assert found["guardrail_guard_seconds_count", ()] == 2
     assert found["guardrail_guard_seconds_bucket", (("le", "0.0005"),)] == 2
     assert found["guardrail_upstream_seconds_sum", ()] == 0.03
     assert found["guardrail_part_works", (("part", "audit"),)] == 0
-    assert found["guardrail_packs_info", (("revision", small_guard.knowledge.revision),)] == 1
+    assert found["guardrail_workers", (("revision", small_guard.knowledge.revision),)] == 1
     assert found["guardrail_packs_not_reviewed", ()] == 1
 
 

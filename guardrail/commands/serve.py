@@ -1,13 +1,16 @@
 """`guardrail serve`: the proxy in front of a model."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
-from guardrail import app, config, logs
+from guardrail import app, config, logs, metrics
+from guardrail.board import VARIABLE, Board
 from guardrail.config import CONFIG_VARIABLE, PREFIX, Settings
 from guardrail.monitoring import read_keys
 
@@ -45,7 +48,9 @@ def run(settings: Settings, flags: dict[str, Any], config_file: Path | None) -> 
     }
     logs.configure()
     if settings.workers == 1:
-        uvicorn.run(app.create_app(settings), **options)
+        board = Board()
+        board.heed_hangup()
+        uvicorn.run(app.create_app(settings, board=board), **options)
         return
     # Workers are new processes: they read the same settings again, with the flags put into the environment. What is wrong with
     # settings or packs is said here, once; nothing is opened that a worker has to open for itself.
@@ -54,4 +59,11 @@ def run(settings: Settings, flags: dict[str, Any], config_file: Path | None) -> 
     os.environ.update({PREFIX + name.upper(): str(value) for name, value in flags.items() if value is not None})
     if config_file:
         os.environ[CONFIG_VARIABLE] = str(config_file)
-    uvicorn.run("guardrail.app:from_environment", factory=True, workers=settings.workers, **options)
+    with tempfile.TemporaryDirectory(prefix="guardrail-") as folder:
+        os.environ[VARIABLE] = folder
+        # Metrics of all workers are added up, by any of them.
+        os.environ.setdefault(metrics.MULTIPROCESS, folder)
+        board = Board(Path(folder))
+        # Its own answer to SIGHUP is to start all workers again, which would stop those that run when the new packs are broken.
+        Multiprocess.handle_hup = lambda _: board.ask_reload()  # type: ignore[method-assign,assignment]  # it takes no handlers
+        uvicorn.run("guardrail.app:from_environment", factory=True, workers=settings.workers, **options)

@@ -56,7 +56,7 @@ class Filter:
         )
 
 
-def overview(reader: AuditReader, knowledge: Knowledge, parts: Mapping[str, bool], span: str, now: float) -> dict[str, Any]:
+def overview(reader: AuditReader, knowledge: Knowledge, parts: Mapping[str, bool | None], span: str, now: float) -> dict[str, Any]:
     """Escalations over time by destination, rates, latency, packs, what works."""
     seconds, step = SPANS[span]
     first = (now - seconds) // step * step + step

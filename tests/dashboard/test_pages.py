@@ -195,7 +195,7 @@ def test_the_overview_counts(client: TestClient) -> None:
     assert (found["exchanges"], found["escalations"], found["emergencies"], found["waiting"]) == (3, 1, 1, 1)
     assert found["destinations"] == {"ambulance": 1}
     assert sum(bar["counts"].get("ambulance", 0) for bar in found["bars"]) == 1
-    assert found["parts"] == {"audit": True}
+    assert found["parts"] == {"packs": True, "audit": True, "upstream": None}
     assert found["latency"]["guard_ms"]["p50"] == 0.4
 
 
@@ -422,7 +422,7 @@ def test_the_dashboard_can_be_off(url: str, small_guard: Guard) -> None:
 def test_without_audit_there_is_no_dashboard(small_guard: Guard) -> None:
     with app_of(None, small_guard) as client:
         assert client.get("/-/dashboard").status_code == 404
-        assert client.get("/-/ready").json() == {"status": "ready", "parts": {}}
+        assert client.get("/-/ready").json() == {"status": "ready", "parts": {"packs": True, "upstream": None}}
 
 
 def test_an_emergency_is_answered_though_the_store_is_gone_and_readiness_says_so(tmp_path: Path, small_guard: Guard) -> None:
@@ -441,7 +441,7 @@ def test_an_emergency_is_answered_though_the_store_is_gone_and_readiness_says_so
 
     assert first.json()["choices"][0]["message"]["content"].startswith("This could be an emergency")
     assert second.status_code == 200
-    assert (ready.status_code, ready.json()["parts"]) == (503, {"audit": False})
+    assert (ready.status_code, ready.json()["parts"]["audit"]) == (503, False)
     assert (page.status_code, "The audit store is away" in page.text) == (503, True)
 
 

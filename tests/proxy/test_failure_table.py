@@ -252,7 +252,7 @@ def test_audit_store_down(small_guard: Guard, tmp_path: Path) -> None:
     with proxy(speaking(), small_guard, audit=f"sqlite:///{folder}/audit.db", audit_spool=tmp_path / "spool") as one:
         assert one.ask(EMERGENCY).json()["choices"][0]["message"]["content"] == REDIRECT
         wait_until(lambda: httpx.get(one.url + "/-/ready").status_code == 503)
-        assert httpx.get(one.url + "/-/ready").json() == {"status": "degraded", "parts": {"audit": False}}
+        assert httpx.get(one.url + "/-/ready").json()["parts"]["audit"] is False
         folder.unlink()
         wait_until(lambda: httpx.get(one.url + "/-/ready").status_code == 200, seconds=10)
 
