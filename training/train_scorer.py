@@ -58,6 +58,7 @@ class Row:
     labels: tuple[bool, bool, bool, bool]
     quiet: tuple[bool, bool, bool, bool]
     source: str
+    glossed: bool
 
 
 def rows_of(folder: Path, source: str, guard: Guard) -> list[Row]:
@@ -82,8 +83,9 @@ def rows_of(folder: Path, source: str, guard: Guard) -> list[Row]:
             calm = record["triage"] in ("routine", "none")
             labels = (record["triage"] == "emergency", not calm, bool(record["crisis"]), bool(record["medication"]))
             quiet = (calm, calm, not record["crisis"], not record["medication"])
+            glossed = not str(record.get("lang", "en")).startswith("en")
             kind = "turns" if "messages" in record else str(record.get("lang", "en")).split("-")[0]
-            rows.append(Row(words, concepts, at, by_rules, labels, quiet, source if kind == "en" else f"{source}:{kind}"))
+            rows.append(Row(words, concepts, at, by_rules, labels, quiet, source if kind == "en" else f"{source}:{kind}", glossed))
     return rows
 
 
@@ -171,9 +173,8 @@ def fit(features: csr_matrix, rows: Sequence[Row], weight: np.ndarray, words: Vo
     single = word_features(words.views)
     for word, number in words.ids.items():
         own[number] = pairs[single[:, number]].sum(axis=0) + groups[letter_groups(word)].sum(axis=0)
-    return Weights(
-        own, groups, pairs, {c: known[i] for c, i in concepts.items()}, np.array(bias, dtype=np.float32), np.zeros(len(HEADS), np.float32)
-    )
+    by_concept = {c: known[i] for c, i in concepts.items()}
+    return Weights(own, groups, pairs, by_concept, np.array(bias, dtype=np.float32), np.zeros((2, len(HEADS)), np.float32))
 
 
 def main() -> None:
@@ -200,14 +201,18 @@ def main() -> None:
         for i in np.flatnonzero(fold == k):
             held[i] = scorer.scores(rows[i].words, tuple(zip(rows[i].concepts, rows[i].at, strict=True)))
         print(f"fold {k + 1} of {chosen.folds}", flush=True)
-    thresholds = np.zeros(len(HEADS), dtype=np.float32)
+    thresholds = np.zeros((2, len(HEADS)), dtype=np.float32)
+    glossed = np.array([r.glossed for r in rows])
     for head, name in enumerate(HEADS):
         quiet = np.array([r.quiet[head] for r in rows])
-        thresholds[head] = np.quantile(held[quiet, head], 1 - ALLOWED[name])
+        for kind, here in enumerate((~glossed, glossed)):
+            if (quiet & here).any():
+                thresholds[kind, head] = np.quantile(held[quiet & here, head], 1 - ALLOWED[name])
+        needed = thresholds[glossed.astype(int), head]
         for source in sorted({r.source for r in rows}):
             here = np.array([r.source == source for r in rows])
             true, calm = np.array([r.labels[head] for r in rows]) & here, quiet & here
-            by_rules, by_score = np.array([r.by_rules[head] for r in rows]), held[:, head] > thresholds[head]
+            by_rules, by_score = np.array([r.by_rules[head] for r in rows]), held[:, head] > needed
             print(f"{name:10} {source:8} {true.sum():5} true {calm.sum():5} quiet", end="")
             for label, found in (("phrases", by_rules), ("held-out score", by_score), ("either", by_rules | by_score)):
                 print(f" | {label} {found[true].mean():.3f} raised {found[calm].mean():.4f}", end="")

@@ -128,7 +128,7 @@ class Guard:
             )
         counting = [(m.entry.name, m.first) for m, f in zip(mentions, findings, strict=True) if f.assertion.counts]
         if knowledge.scorer is not None:
-            scores, leans = knowledge.scorer.review(tokens.words, counting)
+            scores, leans = knowledge.scorer.review(tokens.words, counting, glossed=language != ENGLISH)
             if not leans.danger:
                 idle = [m.entry.kind == "hint" and not self._counts(f, leans) for m, f in zip(mentions, findings, strict=True)]
                 hints = [f for f, is_idle in zip(findings, idle, strict=True) if is_idle]
@@ -178,7 +178,8 @@ class Guard:
         joined = together(messages, readings, now) if scorer is not None else None
         if scorer is None or joined is None:
             return [], readings
-        scores, leans = scorer.review(joined.words, joined.counting, joined.since)
+        glossed = readings[joined.turns[-1]].language != ENGLISH
+        scores, leans = scorer.review(joined.words, joined.counting, joined.since, glossed)
         if leans.danger or leans.medication:
             readings = dict(readings)
             for turn in joined.turns:

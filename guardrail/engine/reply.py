@@ -257,7 +257,7 @@ class ReplyGuard:
                 if token in _THINK and replies.policy.reasoning == "drop" and (tag := self._tag(unit, at, after)):
                     if tag < 0:
                         self._thinking = self._hot = True
-                        self._hold = max(0, self._hold)
+                        self._hold = self._hold if self._hold >= 0 else at - start - 1  # from the tag's begin
                     else:
                         place = max(place, tag)
                         if self._close(unit, start, place, edits):

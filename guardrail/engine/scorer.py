@@ -152,6 +152,7 @@ class Weights:
     concepts: Mapping[str, NDArray[np.float32]]
     bias: NDArray[np.float32]
     thresholds: NDArray[np.float32]
+    """Shape (2, heads): for English, and for the languages read through a glossary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +186,15 @@ class Scorer:
         """
         if not words:
             return np.full(len(HEADS), -np.inf)
-        best: NDArray[np.float64] = self._windows(words, concepts).values.max(axis=0) - self._weights.thresholds
+        best: NDArray[np.float64] = self._windows(words, concepts).values.max(axis=0) - self._weights.thresholds[0]
         return best
 
-    def review(self, words: Sequence[str], concepts: Sequence[tuple[str, int]] = (), since: int = 0) -> tuple[list[Score], Leans]:
+    def review(
+        self, words: Sequence[str], concepts: Sequence[tuple[str, int]] = (), since: int = 0, glossed: bool = False
+    ) -> tuple[list[Score], Leans]:
         """The heads that are over their thresholds, with their evidence; and where the text leans.
 
-        With `since`, only what the tokens from there on have a part in.
+        With `since`, only what the tokens from there on have a part in. `glossed` says that the words were another language's.
         """
         if not words:
             return [], Leans(False, False)
@@ -199,9 +202,10 @@ class Scorer:
         if since:
             sentences = sentences_of(words)
             scored.values[scored.ends <= np.searchsorted(sentences, sentences[since])] = -np.inf
-        over = scored.values.max(axis=0) - self._weights.thresholds
+        thresholds = self._weights.thresholds[int(glossed)]
+        over = scored.values.max(axis=0) - thresholds
         leans = Leans(bool((over[:MEDICATION] > -LEAN).any()), bool(over[MEDICATION] > -LEAN))
-        return [self._score(int(head), scored) for head in np.flatnonzero(over > 0)], leans
+        return [self._score(int(head), float(over[head]), scored) for head in np.flatnonzero(over > 0)], leans
 
     def _own(self, words: Sequence[str], ids: Sequence[int]) -> NDArray[np.float64]:
         own = self._weights.own.take(ids, axis=0).astype(np.float64)
@@ -238,7 +242,7 @@ class Scorer:
         values[:-1, MEDICATION] = -np.inf
         return _Scored(values, starts, ends, single, paired)
 
-    def _score(self, head: int, scored: _Scored) -> Score:
+    def _score(self, head: int, over: float, scored: _Scored) -> Score:
         window = int(scored.values[:, head].argmax())
         start, end = int(scored.starts[window]), int(scored.ends[window])
         # Half of a pair is the word's that begins it, half the other's.
@@ -247,7 +251,6 @@ class Scorer:
         for row, distance in zip(halves, LAST, strict=True):
             each[distance:] += row[:-distance]
         ranked = sorted(((start + i, weight) for i, weight in enumerate(each.tolist()) if weight > 0), key=lambda x: -x[1])[:SHOWN_WORDS]
-        over = float(scored.values[window, head] - self._weights.thresholds[head])
         return Score(HEADS[head], over, start, end, tuple(ranked))
 
 

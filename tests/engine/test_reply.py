@@ -219,6 +219,11 @@ WORDS = [
 ]
 
 
+@pytest.mark.parametrize("text", ["Dr. Take Take Take Take <think>", "Take a b c <think>two mg</think> x."])
+def test_thinking_that_begins_where_a_hold_ends_takes_nothing_back(knowledge: Knowledge, text: str) -> None:
+    assert shown(reply_guard(knowledge), list(text)) == shown(reply_guard(knowledge), [text])
+
+
 @settings(max_examples=300, deadline=None)
 @given(words=st.lists(st.sampled_from(WORDS), max_size=30), data=st.data())
 def test_any_chunking_shows_the_same_and_never_takes_back(knowledge: Knowledge, words: list[str], data: st.DataObject) -> None:
