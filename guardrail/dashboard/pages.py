@@ -22,6 +22,7 @@ from guardrail.dashboard import queries
 from guardrail.dashboard.access import Access
 from guardrail.dashboard.cases import case_of
 from guardrail.dashboard.chart import draw
+from guardrail.dashboard.counterfactual import Counterfactual
 from guardrail.dashboard.forms import Networks, read_form
 from guardrail.dashboard.oidc import Provider
 from guardrail.dashboard.people import Role, Visitor
@@ -88,6 +89,7 @@ class Dashboard:
         self._access = access
         self._reload = reload
         self._record_access = record_access
+        self._counterfactual = Counterfactual()
         self._render = Renderer(access.form_token, can_reload=reload is not None)
         self._door = SigningIn(access, self._render, provider=provider, secure=secure, proxies=proxies)
 
@@ -132,6 +134,7 @@ class Dashboard:
         data: dict[str, Any] | None = await self._reader.run(queries.exchange, id, self._knowledge(), may_read)
         if data is not None:
             self._record_access(visitor.name, "opened", id)
+            data["otherwise"] = await asyncio.to_thread(self._counterfactual.of, data["exchange"], self._knowledge())
         return data
 
     async def _review_queue(self, request: Request, visitor: Visitor) -> dict[str, Any]:
