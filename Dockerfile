@@ -3,7 +3,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY guardrail guardrail
 COPY rules rules
-RUN python -m venv /opt/guardrail && /opt/guardrail/bin/pip install --no-cache-dir ".[postgres]"
+RUN python -m venv /opt/guardrail && /opt/guardrail/bin/pip install --no-cache-dir ".[postgres,tracing]"
 
 FROM python:3.13-slim
 RUN useradd --uid 10001 --create-home --home-dir /var/lib/guardrail guardrail

@@ -37,6 +37,7 @@ from guardrail.proxy.dialects import DIALECTS
 from guardrail.proxy.endpoint import LOST_NOTICE, SAFE_ANSWER, Endpoint, MakeReplyGuard, Service
 from guardrail.proxy.limits import ExchangeLimits
 from guardrail.proxy.passing import PassThrough
+from guardrail.proxy.tracing import UNTRACED, Tracing
 from guardrail.proxy.trust import Tenant, Trust, read_networks
 from guardrail.proxy.turns import in_turns
 from guardrail.proxy.upstream import HttpPool, Limits, Timeouts, Tls, Upstream
@@ -91,6 +92,7 @@ def create_service(
         limits=_limits(settings),
         trust=_trust(settings),
         reply_guard=reply_guard,
+        tracing=_tracing(settings),
         upstream_key=settings.upstream_api_key.get_secret_value().encode() if settings.upstream_api_key else None,
         remove_unreadable=settings.unreadable_replies == "remove",
     )
@@ -255,6 +257,7 @@ def _lifespan(service: Service, monitoring: Monitoring, reloader: Reloader) -> C
         watching.cancel()
         await service.upstream.aclose()
         await monitoring.close()
+        await asyncio.to_thread(service.tracing.close)
         reloader.close()
 
     return lifespan
@@ -285,6 +288,16 @@ def _upstream(settings: Settings) -> Upstream:
         Tls(settings.upstream_ca_file, settings.upstream_cert_file, settings.upstream_key_file),
         settings.upstream_proxy.get_secret_value() if settings.upstream_proxy else None,
     )
+
+
+def _tracing(settings: Settings) -> Tracing:
+    if settings.traces is None:
+        return UNTRACED
+    try:
+        from guardrail.tracing import OpenTelemetryTracing
+    except ImportError as error:
+        raise ConfigError(f"traces need OpenTelemetry ({error.name} is missing): pip install 'guardrail[tracing]'") from error
+    return OpenTelemetryTracing(settings.traces)
 
 
 def _limits(settings: Settings) -> ExchangeLimits:

@@ -139,6 +139,9 @@ class Settings(BaseModel):
     )
     dashboard_idle_minutes: int = Field(60, gt=0, description="After so long without a click, people sign in again.")
     dashboard_session_hours: int = Field(12, gt=0, description="After so long, people sign in again whatever they did.")
+    traces: str | None = Field(
+        None, pattern="^https?://.", description="Where traces go, by OTLP over HTTP: http://collector:4318. Needs guardrail[tracing]."
+    )
     alerts: AlertSettings | None = Field(
         None, description="Who is told of escalations, failures and silence, and how: deploy/alerts.example.yaml shows all of it."
     )

@@ -5,6 +5,7 @@
 Same guard, same records and same failures as the proxy; the application takes the place of the upstream.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,7 @@ class GuardrailMiddleware:
                 self._monitoring.open()
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 await self._monitoring.close()
+                await asyncio.to_thread(self.service.tracing.close)
             await send(message)
 
         return beside

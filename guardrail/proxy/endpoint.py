@@ -28,6 +28,7 @@ from guardrail.proxy.dialects.dialect import Dialect, Request, Stamp
 from guardrail.proxy.encoding import decoder_for
 from guardrail.proxy.limits import ExchangeLimits
 from guardrail.proxy.relay import DocumentRelay, StreamRelay
+from guardrail.proxy.tracing import UNTRACED, Tracing
 from guardrail.proxy.trust import KEY_HEADERS, Caller, Trust
 from guardrail.proxy.turns import in_turns
 from guardrail.proxy.upstream import Headers, Upstream, UpstreamReply
@@ -101,6 +102,7 @@ class Service:
     """Sent to the upstream in place of the caller's credentials."""
     remove_unreadable: bool = True
     reply_guard: MakeReplyGuard = ReplyGuard
+    tracing: Tracing = UNTRACED
     new_id: Callable[[], str] = field(default_factory=lambda: new_id)
     in_flight: int = 0
 
@@ -162,6 +164,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._began = time.perf_counter()
+        self._trace = service.tracing.begin(dialect.name, scope["headers"])
         self._record = ExchangeRecord(service.new_id(), time.time(), dialect.name, Outcome.FORWARDED)
         self._request: Request | None = None
         self._conversation = _NOTHING_SAID
@@ -245,7 +248,8 @@ class _Exchange:
         conversation = self._conversation = Conversation(request.messages, caller.country, caller.language, request.history_not_visible)
         began = time.perf_counter()
         try:
-            decision: Decision = await in_turns(self._guard.review_steps(conversation), self._service.limits.review_seconds)
+            with self._trace.part("review"):
+                decision: Decision = await in_turns(self._guard.review_steps(conversation), self._service.limits.review_seconds)
         finally:
             self._record.guard_ms = (time.perf_counter() - began) * 1000
         self._record.decision = decision
@@ -331,17 +335,19 @@ class _Exchange:
         target = self._scope.get("raw_path") or quote(self._scope["path"]).encode()
         if self._scope["query_string"]:
             target += b"?" + self._scope["query_string"]
-        reply = self._reply = await service.upstream.open(b"POST", target, headers_on(self._scope["headers"], service), body)
+        with self._trace.part("upstream"):
+            headers = self._trace.headers(headers_on(self._scope["headers"], service))
+            reply = self._reply = await service.upstream.open(b"POST", target, headers, body)
         self._record.upstream_ms = (time.perf_counter() - began) * 1000
         self._record.status = reply.status
-        if not 200 <= reply.status < 300:
-            await self._pass_on(reply)
-            return
-        if _is_stream(reply.headers):
-            self._begin_watching(task)
-            await self._relay_stream(reply, request, decision)
-        else:
-            await self._relay_document(reply, request, decision)
+        with self._trace.part("reply"):
+            if not 200 <= reply.status < 300:
+                await self._pass_on(reply)
+            elif _is_stream(reply.headers):
+                self._begin_watching(task)
+                await self._relay_stream(reply, request, decision)
+            else:
+                await self._relay_document(reply, request, decision)
 
     async def _relay_stream(self, reply: UpstreamReply, request: Request, decision: Decision) -> None:
         limits = self._service.limits
@@ -491,6 +497,7 @@ class _Exchange:
             record.reply = tuple(_describe(channel, report) for channel, report in relay.reports())
             self._add_not_evaluated(relay.not_evaluated)
         record.total_ms = (time.perf_counter() - self._began) * 1000
+        self._trace.end(record)
         self._service.record(record)
 
     def _add_not_evaluated(self, names: Iterable[str]) -> None:
