@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import click
@@ -63,7 +64,23 @@ def run(settings: Settings, flags: dict[str, Any], config_file: Path | None) -> 
         os.environ[VARIABLE] = folder
         # Metrics of all workers are added up, by any of them.
         os.environ.setdefault(metrics.MULTIPROCESS, folder)
-        board = Board(Path(folder))
-        # Its own answer to SIGHUP is to start all workers again, which would stop those that run when the new packs are broken.
-        Multiprocess.handle_hup = lambda _: board.ask_reload()  # type: ignore[method-assign,assignment]  # it takes no handlers
-        uvicorn.run("guardrail.app:from_environment", factory=True, workers=settings.workers, **options)
+        server = uvicorn.Config("guardrail.app:from_environment", factory=True, workers=settings.workers, **options)
+        _Supervisor(server, [server.bind_socket()], Board(Path(folder))).run()
+
+
+class _Supervisor(Multiprocess):
+    """Starts the workers, and others in place of those that die."""
+
+    def __init__(self, server: uvicorn.Config, sockets: list[socket], board: Board) -> None:
+        super().__init__(server, sockets)
+        self._board = board
+
+    def handle_hup(self) -> None:
+        """Packs are loaded again by the workers that run; uvicorn would start others in their place."""
+        self._board.ask_reload()
+
+    def terminate_all(self) -> None:
+        """While the workers finish what is open, callers are refused at once; with our socket open they would wait for nobody."""
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
