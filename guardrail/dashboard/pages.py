@@ -25,6 +25,7 @@ from guardrail.dashboard.chart import draw
 from guardrail.dashboard.counterfactual import Counterfactual
 from guardrail.dashboard.forms import Networks, read_form
 from guardrail.dashboard.oidc import Provider
+from guardrail.dashboard.openapi import description
 from guardrail.dashboard.people import Role, Visitor
 from guardrail.dashboard.render import HERE, ROOT, SECURITY_HEADERS, Renderer, json
 from guardrail.dashboard.signing_in import AWAY, SigningIn
@@ -98,6 +99,7 @@ class Dashboard:
             *self._door.routes(),
             Route(f"{ROOT}/exchanges/{{id}}/review", self.review, methods=["POST"]),
             Route(f"{ROOT}/exchanges/{{id}}/case.yaml", self.case),
+            Route(f"{ROOT}/openapi.json", self.openapi),
             Route(f"{ROOT}/packs/reload", self.reload, methods=["POST"]),
             Mount(f"{ROOT}/static", StaticFiles(directory=HERE / "static")),
         ]
@@ -180,6 +182,11 @@ class Dashboard:
             return json(data) if data is not None else json({"error": "there is no such exchange"}, 404)
 
         return twin
+
+    async def openapi(self, request: Request) -> Response:
+        """The description of the twins."""
+        visitor = await self._door.visitor(request, html=False)
+        return visitor if isinstance(visitor, Response) else json(description())
 
     # Forms
 
