@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from guardrail.config import Settings, help_table, load
+from guardrail.dashboard.passwords import hash_password
 from guardrail.errors import ConfigError
 
 
@@ -103,3 +104,25 @@ def test_every_setting_has_help() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert f"\n{name}" in table
+
+
+def test_single_sign_on_needs_the_address_that_people_are_sent_back_to(tmp_path: Path) -> None:
+    path = write(tmp_path, "dashboard_oidc: {issuer: 'https://id.example', client_id: guardrail, roles: {nurses: reviewer}}\n")
+
+    (found,) = problems(config=path)
+
+    assert found.endswith("dashboard_oidc: value error, needs dashboard_url, the address that the provider sends people back to")
+
+
+def test_the_settings_of_access_in_the_documentation_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both examples of docs/operations.md as one file."""
+    monkeypatch.setenv("OIDC_CLIENT_SECRET", "x")
+    section = (Path(__file__).parents[1] / "docs" / "operations.md").read_text().split("## Access")[1].split("\n## ")[0]
+    examples = "".join(part.split("```")[0].removeprefix("yaml\n") for part in section.split("```")[1:] if part.startswith("yaml\n"))
+    hashed = hash_password("a long enough one")
+
+    settings = load(config=write(tmp_path, examples.replace("$argon2id$v=19$...", hashed)), environment={})
+
+    assert settings.dashboard_users["nurse"].role == "reviewer"
+    assert settings.dashboard_oidc is not None
+    assert settings.dashboard_oidc.roles["everyone"] == "viewer"
