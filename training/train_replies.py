@@ -47,8 +47,9 @@ HEADS = (
 ALLOWED_CLEAN = 0.004
 # Issues that only a red flag makes one: their rules ask for it, and they are learnt from replies to one.
 ON_A_RED_FLAG = ("false_reassurance", "delay_advice")
-# A sentence is held from where it leans: as low as leaves most clean sentences alone.
-HELD = 0.12
+# A sentence is held from where it leans: so low that of the sentences at fault only this share never does, unless more than
+# that share of clean ones would.
+MISSED, HELD = 0.06, 0.06
 REGULARISATION = 2.0
 UNITS = """mg mgs mcg ml mls g gram grams milligram milligrams unit units iu tablet tablets pill pills capsule capsules puff puffs drop
     drops teaspoon teaspoons tsp spoonful spoonfuls dose doses sachet sachets caplet caplets patch patches gummy gummies"""
@@ -142,7 +143,7 @@ def word_classes(guard: Guard) -> dict[str, tuple[int, int]]:
 
 def found_in(row: Row, words: dict[str, tuple[int, int]]) -> list[int]:
     """The features of a sentence, each as often as it occurs."""
-    sentence = Sentence(SentenceScorer((), words, {}, (), (), ()), [])
+    sentence = SentenceScorer((), words, {}, (), (), ()).begin()
     out = [fact_feature(f) for f in row.facts]
     for word in row.words:
         out += features(word_ids(word, words), sentence.last)
@@ -223,8 +224,11 @@ def main() -> None:
         quiet = np.array([not r.issues - {"has_disclaimer"} for r in replies]) & ~has & judged
         threshold = max(best_balance(worst[judged], has[judged]), float(np.quantile(worst[quiet], 1 - ALLOWED_CLEAN)))
         clean = np.array([not replies[r.reply].issues for r in rows])
-        lean = min(float(np.quantile(held[clean], 1 - HELD / len(HEADS))), threshold - 1.0)
-        print(f"{head:26} threshold {threshold:6.2f} leans {lean:6.2f}", end="")
+        marked = np.array([head in (r.heads or ()) for r in rows])
+        lean = min(float(np.quantile(held[marked], MISSED)), threshold - 1.0)
+        lean = max(lean, float(np.quantile(held[clean], 1 - HELD)))
+        share = (held[clean] > lean).mean(), (held[marked] > lean).mean()
+        print(f"{head:26} threshold {threshold:6.2f} leans {lean:6.2f}: {share[0]:.3f} of clean, {share[1]:.2f} of marked sentences", end="")
         for source in sources:
             here = np.array([r.source == source for r in replies])
             if (has & here).any():
@@ -233,6 +237,7 @@ def main() -> None:
         model = fit(x, rows, replies, np.array([i for i, r in enumerate(rows) if asked(replies[r.reply], head)]), head)
         coefficients.append(model.coef_[0])
         bias.append(float(model.intercept_[0]))
+        lean = max(lean, bias[-1] + 0.5)  # a sentence that has said nothing leans nowhere
         over = (worst > threshold) & judged
         right = over[has].sum() / max(1, over.sum())
         print(f" | all: recall {over[has].mean():.2f} right {right:.2f} clean {over[quiet].mean():.4f}", flush=True)

@@ -167,6 +167,8 @@ class Replies:
     emergency_numbers: frozenset[str] = frozenset()
     by_concept: Mapping[str, tuple[CompiledRule, ...]] = field(default_factory=dict)
     scorer: SentenceScorer | None = None
+    heeded: Mapping[str, int] = field(default_factory=dict)
+    """The scorer's heads for which a rule would replace or cut, with the bits of the gates of those rules."""
 
 
 def compile_condition(condition: Any) -> Test:

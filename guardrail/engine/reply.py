@@ -139,6 +139,10 @@ class ReplyGuard:
         self._seen: set[str] = set()
         self._open = 0
         """Bits of the gates that are open: rules of the others cannot hold."""
+        self._leant = False
+        """The open sentence is held only because it leans."""
+        self._heeded: frozenset[str] = frozenset()
+        """The heads of the trained reader for which a sentence is held."""
         self._sentence: Sentence | None = None
         """The open sentence as the trained reader has it so far."""
         self._numbers = False
@@ -227,31 +231,36 @@ class ReplyGuard:
                 folded = token.lower() if token.isascii() else fold(token)
                 if replies.scorer is not None:
                     if self._sentence is None:
-                        self._sentence = replies.scorer.begin(self.facts())
+                        self._sentence = replies.scorer.begin(self.facts(), self._heeded)
                     leans = self._sentence.add(folded)
                 else:
                     leans = False
                 word = words.get(folded)
                 behind = pairs.get(self._last_word)
                 if behind is not None and behind.get(folded, 0) & self._open:
-                    self._heed(_HOT | _NOTE, at - start, 0)
+                    self._heed(_HOT | _NOTE, at - start, replies.policy.reach)
                 elif word is not None:
                     hold = word.hold
                     if not word.gates & self._open:
                         hold &= ~_HOT
-                    if hold & _LEAD and self._numbers:
+                    if hold & _LEAD and self._numbers and replies.scorer is None:
                         hold |= _HOT
                     early = 0 if hold & _OPEN and self._count < 2 else word.shown
                     self._heed(hold, at - start + early, replies.policy.reach)
                 elif token[0].isdigit():
-                    self._heed(_LEAD | _HOT if self._numbers else _LEAD, at - start, replies.policy.reach)
+                    self._heed(_LEAD | _HOT if self._numbers and replies.scorer is None else _LEAD, at - start, replies.policy.reach)
                 elif self._hold >= 0 and not self._hot:
                     self._left -= 1
                     if self._left < 0:
                         self._hold = -1
                 if leans:
                     # The word itself may be shown already; what follows is not.
+                    self._leant = self._leant or not self._hot
                     self._heed(_HOT | _NOTE, after - start, 0)
+                elif self._leant and not self._thinking:
+                    # It has turned to something harmless, and nothing else holds it.
+                    self._leant = self._hot = False
+                    self._hold = -1
                 self._count += 1
                 self._last_word = folded
                 if token in _THINK and replies.policy.reasoning == "drop" and (tag := self._tag(unit, at, after)):
@@ -295,6 +304,7 @@ class ReplyGuard:
 
     def _heed(self, hold: int, at: int, reach: int) -> None:
         if hold & _HOT:
+            self._leant = self._leant and reach == 0
             if self._hold < 0:
                 self._hold = at
             self._hot = self._read = True
@@ -369,7 +379,7 @@ class ReplyGuard:
             cut = self._judge(text, self._base + start, hold, edits)
         self._hold = 0 if self._thinking else -1
         self._hot, self._read, self._left, self._count, self._last_word = self._thinking, False, 0, 0, ""
-        self._sentence = None
+        self._sentence, self._leant = None, False
         return cut
 
     def _judge(self, text: str, base: int, hold: int, edits: list[Edit]) -> bool:
@@ -473,6 +483,7 @@ class ReplyGuard:
         user, case = self._situation(replies)
         seen = Seen(frozenset(), frozenset(self._seen), user, case)
         self._open = sum(1 << i for i, gate in enumerate(replies.gates) if gate(seen))
+        self._heeded = frozenset(head for head, gates in replies.heeded.items() if gates & self._open)
         self._numbers = "medication" in case or "drug_named" in user or "drug_named" in self._seen
 
     # The conversation

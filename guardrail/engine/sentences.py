@@ -8,6 +8,7 @@ it is linear, the words shown as evidence are exactly what the score is made of.
 How the weights are made: `training/train_replies.py`. Not done here: what follows from an issue (`replies`, `reply`).
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -37,13 +38,16 @@ class SentenceScorer:
     thresholds: tuple[float, ...]
     leans: tuple[float, ...]
 
-    def begin(self, facts: Iterable[str] = ()) -> "Sentence":
-        """An empty sentence in a conversation of which these facts are known."""
+    def begin(self, facts: Iterable[str] = (), heeded: Iterable[str] | None = None) -> "Sentence":
+        """An empty sentence in a conversation of which these facts are known; it leans towards `heeded` heads only, or any."""
+        leans = list(self.leans)
+        if heeded is not None:
+            leans = [lean if head in heeded else math.inf for head, lean in zip(self.heads, leans, strict=True)]
         sums = list(self.bias)
         for fact in facts:
             for head, weight in self.weights.get(_ONE | fact_id(fact), ()):
                 sums[head] += weight
-        return Sentence(self, sums)
+        return Sentence(self, sums, leans)
 
 
 @dataclass(slots=True)
@@ -52,8 +56,10 @@ class Sentence:
 
     scorer: SentenceScorer
     sums: list[float]
+    leans: list[float]
     last: tuple[tuple[int, int], ...] = ((_START, _START), (0, 0), (0, 0))
     words: list[tuple[int, int]] = field(default_factory=list)
+    leaning: bool = False
 
     def add(self, word: str) -> bool:
         """Take the next word, folded; whether the sentence leans towards an issue now."""
@@ -67,7 +73,9 @@ class Sentence:
                 sums[head] += weight
                 moved = True
         self.last = (own, self.last[0], self.last[1])
-        return moved and any(map(float.__gt__, sums, scorer.leans))
+        if moved:
+            self.leaning = any(map(float.__gt__, sums, self.leans))
+        return self.leaning
 
     def said(self) -> list[str]:
         """The heads that are over their thresholds."""

@@ -130,16 +130,23 @@ def load_replies(
     if policy is None:
         return LoadedReplies(None, ()), b"".join(state.read_bytes)
     scorer = read_sentence_scorer(folder / "weights.npz", state.read_bytes, problems)
-    scored = [f"{NEAR}{issue}" for issue in policy.issues] + [f"{SCORED}{head}" for head in (scorer.heads if scorer else ())]
+    heads = scorer.heads if scorer else ()
+    scored = [*(f"{NEAR}{name}" for name in dict.fromkeys((*policy.issues, *heads))), *(f"{SCORED}{head}" for head in heads)]
     compiled = tuple(_compile(id_, rule, source, policy, concepts, scored, texts, problems) for id_, (rule, source) in rules.items())
     treatments = {rule.id: rule.treatment for rule in compiled}
     builder = LexiconBuilder(own_lists, number_words, known_words)
     gates, gate_of = _gates(rules)
     holding: dict[str, int] = {}
+    heeded: dict[str, int] = {}
     for id_, (rule, _) in rules.items():
-        if rule.scope == "sentence" and treatments[id_] in _HOLDING:
-            for name in _anchors(rule.when):
-                holding[name] = holding.get(name, 0) | 1 << gate_of[id_]
+        if rule.scope != "sentence" or treatments[id_] not in _HOLDING:
+            continue
+        near = _near(rule.when) if scorer else frozenset()
+        for head in near:
+            heeded[head] = heeded.get(head, 0) | 1 << gate_of[id_]
+        for name in _anchors(rule.when):
+            # What only counts near to an issue is held by the scorer's leaning, and by no word of its own.
+            holding[name] = holding.get(name, 0) | (0 if near else 1 << gate_of[id_])
     marks = _Marks(own_lists, frozenset(policy.common_words), frozenset(policy.frequent_words))
     for name, (concept, source) in concepts.items():
         for place, phrases in (("phrases", concept.phrases), ("not", concept.not_)):
@@ -168,6 +175,7 @@ def load_replies(
         emergency_numbers=frozenset(c.emergency.number for c in countries.values()),
         by_concept=by_concept(compiled),
         scorer=scorer,
+        heeded=heeded,
     )
     return LoadedReplies(replies, tuple(cases)), b"".join(state.read_bytes)
 
@@ -263,6 +271,20 @@ def _anchors(condition: Any) -> frozenset[str]:
             return next((a for a in map(_anchors, inner) if a), frozenset())
         case AnyOf(any=inner):
             return frozenset().union(*map(_anchors, inner))
+        case _:
+            return frozenset()
+
+
+def _near(condition: Any) -> frozenset[str]:
+    """The heads of the trained reader without whose leaning the condition cannot hold; of alternatives, all."""
+    match condition:
+        case FindingIs(finding=name):
+            return frozenset(name.removeprefix(p) for p in (NEAR, SCORED) if name.startswith(p))
+        case All(all=inner):
+            return frozenset().union(*map(_near, inner))
+        case AnyOf(any=inner):
+            heads = [_near(c) for c in inner]
+            return frozenset().union(*heads) if all(heads) else frozenset()
         case _:
             return frozenset()
 
