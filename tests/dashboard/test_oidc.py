@@ -5,9 +5,10 @@ import base64
 import hashlib
 import hmac
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -22,10 +23,12 @@ from guardrail.config import Settings
 from guardrail.dashboard.oidc import Provider, SignInFailed
 from guardrail.dashboard.people import Role
 from guardrail.dashboard.sessions import Begun
+from guardrail.dashboard.tables import Tables
 from guardrail.engine.guard import Guard
 from guardrail.errors import ConfigError
 from tests.clients.environments import node_packages
 from tests.dashboard.test_pages import NoUpstream
+from tests.serving import serving
 
 OWN = "http://127.0.0.1"
 REDIRECT = f"{OWN}/-/dashboard/oidc/callback"
@@ -34,10 +37,10 @@ SECRET = "s/e+c r%t"
 
 
 @contextmanager
-def running(groups_in: str) -> Iterator[str]:
+def running(groups_in: str, redirect: str = REDIRECT) -> Iterator[str]:
     """The provider in a process of its own; gives its issuer."""
     folder = node_packages(Path(__file__).parent / "provider")
-    command = ["node", "provider.mjs", REDIRECT, groups_in]
+    command = ["node", "provider.mjs", redirect, groups_in]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     try:
@@ -181,6 +184,36 @@ def test_without_a_provider_there_is_no_single_sign_on(tmp_path: Path, small_gua
     with TestClient(create_app(settings, guard=small_guard, upstream=NoUpstream()), base_url=OWN) as client:
         assert client.get("/-/dashboard/oidc").status_code == 404
         assert client.get("/-/dashboard/oidc/callback").status_code == 404
+
+
+def test_in_a_browser_the_way_there_and_back_crosses_sites(tmp_path: Path, small_guard: Guard) -> None:
+    """What cookies go along is the browser's to decide; and a session that ends under an open page leads to the login."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    own = "http://guardrail.test"
+    with running("id_token", f"{own}/-/dashboard/oidc/callback") as issuer:
+        oidc = {"issuer": issuer, "client_id": "guardrail", "client_secret": SECRET, "roles": ROLES, "scopes": ["email", "groups"]}
+        settings = Settings(audit=f"sqlite:///{tmp_path}/audit.db", dashboard_url=own, dashboard_oidc=oidc)
+        with serving(create_app(settings, guard=small_guard, upstream=NoUpstream())) as url, sync_api.sync_playwright() as playwright:
+            arguments = ["--no-sandbox", f"--host-resolver-rules=MAP guardrail.test:80 {url.removeprefix('http://')}"]
+            browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+            page = browser.new_page()
+            page.set_default_timeout(15_000)
+            page.goto(f"{own}/-/dashboard/rules")
+            page.get_by_role("link", name="Sign in with single sign-on").click()
+            page.locator("[name=login]").fill("ann")
+            page.locator("[name=password]").fill("x")
+            page.locator("[type=submit]").click()
+            page.locator("[type=submit]").click()
+            page.wait_for_url(f"{own}/-/dashboard/rules")
+            assert "ann@clinic.example (admin)" in page.inner_text("header")
+
+            with closing(Tables(f"sqlite:///{tmp_path}/audit.db")) as tables:
+                tables.use(lambda database: database.execute("DELETE FROM access_sessions"))
+            page.wait_for_url(f"{own}/-/dashboard/login?*")
+            browser.close()
 
 
 # Below: a provider that lies. Its answers are written here, since no honest one gives them.
