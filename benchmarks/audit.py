@@ -15,6 +15,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import statistics
 import subprocess
@@ -43,6 +44,7 @@ from guardrail.engine.model import Conversation, Message, Role
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "train"
 PACE_SECONDS = 0.005
+BLOCK = 25  # requests to one server before its neighbour's turn
 DAYS = 90
 
 
@@ -117,6 +119,11 @@ class Caller:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port)
 
+    def connect(self) -> None:
+        """Anew: the server may have closed what was idle."""
+        self._connection.close()
+        self._connection.connect()
+
     def ask(self, text: str) -> tuple[float, str]:
         """Milliseconds, and the exchange's id."""
         body = json.dumps({"model": "stub", "messages": [{"role": "user", "content": text}]}).encode()
@@ -143,24 +150,32 @@ def latency(postgres: str | None, rounds: int) -> None:
         processes.enter_context(running([sys.executable, __file__, "stub", "--port", str(stub)], stub, cores[-1]))
         callers: dict[str, Caller] = {}
         served: dict[str, subprocess.Popen[bytes]] = {}
-        for name, (url, spool) in {"off": (None, Path("none")), **found}.items():
+        # Twice off: what the two differ by is chance.
+        for name, (url, spool) in {"off": (None, Path("none")), **found, "off, again": (None, Path("none"))}.items():
             port = free_port()
             served[name] = processes.enter_context(running(serving(port, stub, url, spool), port, cores[0]))
             callers[name] = Caller(port)
-        order = list(callers)
+        chance = random.Random(7)  # the same order in each run
         for pace in (0.0, PACE_SECONDS):
             taken: dict[str, list[float]] = {name: [] for name in callers}
             for number in range(rounds + 1):  # the first round warms up and is not counted
                 if number == 1:
                     used = {name: cpu_seconds(process.pid) for name, process in served.items()}
-                for turn, text in enumerate(said):
-                    # In turn, and each first as often as the others: what else the machine does falls on all of them.
-                    for name in order[turn % len(order) :] + order[: turn % len(order)]:
-                        # Never the same twice, so that no review comes from the guard's memory.
-                        ms, _ = callers[name].ask(f"{text} ({uuid.uuid4().hex[:6]})")
-                        taken[name] += [ms] if number else []
-                        time.sleep(pace)
+                for first in range(0, len(said), BLOCK):
+                    for name in chance.sample(list(callers), len(callers)):
+                        # Alone on its core: what a server does after its answers falls on its own next ones, not on its neighbour's.
+                        for other, process in served.items():
+                            process.send_signal(signal.SIGCONT if other == name else signal.SIGSTOP)
+                        callers[name].connect()
+                        for text in said[first : first + BLOCK]:
+                            # Never the same twice, so that no review comes from the guard's memory.
+                            ms, _ = callers[name].ask(f"{text} ({uuid.uuid4().hex[:6]})")
+                            taken[name] += [ms] if number else []
+                            time.sleep(pace)
             shown = "back to back" if not pace else f"{pace * 1000:.0f} ms between"
+            for process in served.values():
+                process.send_signal(signal.SIGCONT)
+            time.sleep(1)  # what still waits for the store is part of the cost
             cpu = {name: (cpu_seconds(served[name].pid) - used[name]) * 1000 / len(values) for name, values in taken.items()}
             marks = {name: _marks(values) for name, values in taken.items()}
             for name, (quarter, median, p95) in marks.items():
