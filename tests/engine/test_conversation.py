@@ -8,8 +8,8 @@ import pytest
 
 from guardrail.engine.conversation import TurnReading, current_turns, keeps_on
 from guardrail.engine.guard import Guard
-from guardrail.engine.model import Action, Decision, Message, Role, Urgency
-from guardrail.packs.load import load
+from guardrail.engine.model import Action, Conversation, Decision, Message, Role, Urgency
+from guardrail.packs.load import load, shipped_rules
 from tests.engine import english
 
 PACK = {
@@ -267,3 +267,24 @@ def test_the_present_is_what_came_since_the_assistant_spoke() -> None:
 def test_hardly_any_words_go_on_with_what_was_said() -> None:
     assert keeps_on(TurnReading(words=2), "and now?")
     assert not keeps_on(TurnReading(words=12), "a longer message about something else that names no symptom at all")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Guard:
+    return Guard(load(shipped_rules()).knowledge)
+
+
+@pytest.mark.parametrize(
+    ("turns", "urgency"),
+    [
+        (("I can't do this any more", "Are you thinking about ending your life, and do you have a way to do it with you?", "yes. both"), 2),
+        (("feeling rough", "What is wrong?", "my chest", "Does it hurt?", "feels crushed and my arm is numb, sweating"), 3),
+        (("feeling rough", "Any chest pain or trouble breathing?", "no, just a runny nose"), 1),
+    ],
+)
+def test_what_is_told_in_pieces_is_read_as_one(shipped: Guard, turns: tuple[str, ...], urgency: int) -> None:
+    messages = tuple(Message(Role.ASSISTANT if i % 2 else Role.USER, t) for i, t in enumerate(turns))
+
+    decision = shipped.review(Conversation(messages))
+
+    assert decision.urgency >= urgency if urgency > 1 else decision.urgency <= urgency

@@ -1,0 +1,67 @@
+"""The trained reader of replies: sums by word, leaning, and evidence."""
+
+import math
+
+import pytest
+
+from guardrail.engine.sentences import FIRST_WORD, Sentence, SentenceScorer, fact_feature, features
+
+TAKE, TWO, CLASS = FIRST_WORD, FIRST_WORD + 1, FIRST_WORD + 2
+WORDS = {"take": (TAKE, TAKE), "two": (TWO, CLASS), "three": (FIRST_WORD + 3, CLASS)}
+
+
+
+
+def scorer(leans: float = 0.5) -> SentenceScorer:
+    single = features((TAKE, TAKE), [(0, 0)] * 3)[0]
+    pair = next(f for f in features((TWO, CLASS), [(TAKE, TAKE), (0, 0), (0, 0)]) if f not in features((TWO, CLASS), [(0, 0)] * 3))
+    weights = {single: ((0, 1.0),), pair: ((0, 2.0),), fact_feature("red_flag"): ((1, 4.0),)}
+    return SentenceScorer(("dose", "calm"), WORDS, weights, (-1.0, -3.0), (1.5, 0.5), (leans, 0.0))
+
+
+def read(sentence: Sentence, *words: str) -> list[bool]:
+    return [sentence.add(w) for w in words]
+
+
+def test_a_sentence_leans_before_it_is_said_and_is_said_at_its_end() -> None:
+    sentence = scorer().begin()
+
+    assert read(sentence, "take", "two", "tablets") == [False, True, True]
+    assert sentence.said() == ["dose"]
+    assert sentence.near() == ["dose"]
+
+
+def test_words_of_a_class_share_its_weight() -> None:
+    shared = dict(scorer().weights)
+    of_class = next(f for f in features((0, CLASS), [(TAKE, TAKE), (0, 0), (0, 0)]) if f not in features((0, CLASS), [(0, 0)] * 3))
+    one = SentenceScorer(("dose",), WORDS, {**shared, of_class: ((0, 5.0),)}, (0.0,), (4.0,), (0.0,))
+    sentence = one.begin()
+
+    read(sentence, "take", "three")
+
+    assert sentence.said() == ["dose"]
+
+
+def test_what_is_known_of_the_conversation_counts_from_the_start() -> None:
+    assert scorer().begin(["red_flag"]).said() == ["calm"]
+    assert scorer().begin([]).said() == []
+
+
+def test_a_head_that_nothing_follows_from_does_not_hold() -> None:
+    sentence = scorer().begin((), heeded=["calm"])
+
+    assert read(sentence, "take", "two") == [False, False]
+    assert sentence.leans[0] == math.inf
+    assert sentence.said() == ["dose"]
+
+
+def test_evidence_is_the_words_that_weigh_most() -> None:
+    sentence = scorer().begin()
+    read(sentence, "please", "take", "two", "now")
+
+    assert sentence.evidence("dose") == [1, 2]
+
+
+@pytest.mark.parametrize("own", [(0, 0)])
+def test_an_unknown_word_has_no_features(own: tuple[int, int]) -> None:
+    assert features(own, [(TAKE, TAKE), (0, 0), (0, 0)]) == []
