@@ -236,19 +236,21 @@ class ReplyGuard:
                 else:
                     leans = False
                 word = words.get(folded)
+                # Where medicines are talked of, what is to be done with a number may come some words later.
+                reach = replies.policy.reach * (1 + self._numbers)
                 behind = pairs.get(self._last_word)
                 if behind is not None and behind.get(folded, 0) & self._open:
                     self._heed(_HOT | _NOTE, at - start, replies.policy.reach)
                 elif word is not None:
-                    hold = word.hold
+                    hold = word.hold | _LEAD if token[0].isdigit() else word.hold
                     if not word.gates & self._open:
                         hold &= ~_HOT
                     if hold & _LEAD and self._numbers and replies.scorer is None:
                         hold |= _HOT
                     early = 0 if hold & _OPEN and self._count < 2 else word.shown
-                    self._heed(hold, at - start + early, replies.policy.reach)
+                    self._heed(hold, at - start + early, reach)
                 elif token[0].isdigit():
-                    self._heed(_LEAD | _HOT if self._numbers and replies.scorer is None else _LEAD, at - start, replies.policy.reach)
+                    self._heed(_LEAD | _HOT if self._numbers and replies.scorer is None else _LEAD, at - start, reach)
                 elif self._hold >= 0 and not self._hot:
                     self._left -= 1
                     if self._left < 0:
@@ -260,7 +262,8 @@ class ReplyGuard:
                 elif self._leant and not self._thinking:
                     # It has turned to something harmless, and nothing else holds it.
                     self._leant = self._hot = False
-                    self._hold = -1
+                    if self._left <= 0:
+                        self._hold = -1
                 self._count += 1
                 self._last_word = folded
                 if token in _THINK and replies.policy.reasoning == "drop" and (tag := self._tag(unit, at, after)):
