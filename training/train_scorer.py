@@ -43,7 +43,7 @@ T = TypeVar("T")
 HERE = Path(__file__).parent
 # Share of quiet messages each head may raise on its own, chosen so that all rules together stay within the targets of
 # docs/accuracy.md.
-ALLOWED = {"emergency": 0.006, "urgent": 0.02, "crisis": 0.01, "medication": 0.02}
+ALLOWED = {"emergency": 0.008, "urgent": 0.02, "crisis": 0.01, "medication": 0.02}
 REGULARISATION = 2.0  # C of the regressions; flat between 0.5 and 4 on held-out folds
 PAIRS, GROUPS = 1 << TABLE_BITS, GROUP_MASK + 1
 
