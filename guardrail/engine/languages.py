@@ -40,6 +40,18 @@ class Languages:
                 best, most = code, known
         return best
 
+    def knows(self, language: str) -> bool:
+        """Whether there is a glossary of a language."""
+        return language in self._glossaries
+
+    def word(self, word: str, language: str) -> tuple[str, ...]:
+        """One word in English: for text that is read while it is written, where what comes next is not known."""
+        glossary = self._glossaries[language]
+        for rest, english in glossary.get(word) or glossary.get(_after_elision(word), ()):
+            if not rest:
+                return english
+        return (word,)
+
     def in_english(self, tokens: Tokens, language: str) -> Tokens:
         """The tokens with every word the glossary knows in English, longest entries first, at the places of the original."""
         glossary = self._glossaries[language]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from guardrail.engine.knowledge import Knowledge
 from guardrail.engine.model import Action, Conversation, Decision, Destination, Role, Topic, Urgency
-from guardrail.engine.normalize import fold, tokenize
+from guardrail.engine.normalize import Tokens, fold, tokenize
 from guardrail.engine.replies import NEAR, SCORED, CompiledRule, Hold, Replies, Seen, Treatment, more_serious
 from guardrail.engine.sentences import Sentence
 
@@ -139,6 +139,8 @@ class ReplyGuard:
         self._seen: set[str] = set()
         self._open = 0
         """Bits of the gates that are open: rules of the others cannot hold."""
+        self._glossed = decision.language if knowledge.languages.knows(decision.language) else None
+        """The language whose words are read in English."""
         self._leant = False
         """The open sentence is held only because it leans."""
         self._heeded: frozenset[str] = frozenset()
@@ -229,12 +231,12 @@ class ReplyGuard:
                 if at - start > limit:
                     start = at
                 folded = token.lower() if token.isascii() else fold(token)
+                leans = False
                 if replies.scorer is not None:
                     if self._sentence is None:
                         self._sentence = replies.scorer.begin(self.facts(), self._heeded)
-                    leans = self._sentence.add(folded)
-                else:
-                    leans = False
+                    for word_read in (folded,) if self._glossed is None else self._knowledge.languages.word(folded, self._glossed):
+                        leans = self._sentence.add(word_read)
                 word = words.get(folded)
                 # Where medicines are talked of, what is to be done with a number may come some words later.
                 reach = replies.policy.reach * (1 + self._numbers)
@@ -390,12 +392,13 @@ class ReplyGuard:
         assert replies is not None
         tokens = tokenize(text)
         places: dict[str, tuple[int, int]] = {}
-        for mention in replies.lexicon.find(tokens):
-            places.setdefault(mention.entry.name, (tokens.starts[mention.first], tokens.ends[mention.after - 1]))
+        for read in self._readings(tokens):
+            for mention in replies.lexicon.find(read):
+                places.setdefault(mention.entry.name, (read.starts[mention.first], read.ends[mention.after - 1]))
         for issue in self._sentence.near() if self._sentence is not None else replies.policy.issues:
             places[f"{NEAR}{issue}"] = (0, len(text))
         if self._sentence is not None and (said := self._sentence.said()):
-            words = [found.span() for found in _TOKEN.finditer(text) if found[0][0].isalnum()]
+            words = self._words_of(text)
             for head in said:
                 weighty = [words[i] for i in self._sentence.evidence(head)]
                 places[f"{SCORED}{head}"] = (weighty[0][0], weighty[-1][1]) if weighty else (0, len(text))
@@ -434,6 +437,19 @@ class ReplyGuard:
             self._cut(base + hold, acting[0].text)
             return True
         return False
+
+    def _readings(self, tokens: Tokens) -> Iterable[Tokens]:
+        """A text as it stands, and in English where it is another language's: some phrases are in that language."""
+        yield tokens
+        if self._glossed is not None:
+            yield self._knowledge.languages.in_english(tokens, self._glossed)
+
+    def _words_of(self, text: str) -> list[tuple[int, int]]:
+        """Where each word that the trained reader was given stands."""
+        spans = [(found.span(), fold(found[0])) for found in _TOKEN.finditer(text) if found[0][0].isalnum()]
+        if self._glossed is None:
+            return [span for span, _ in spans]
+        return [span for span, word in spans for _ in self._knowledge.languages.word(word, self._glossed)]
 
     def _replace(self, text: str, base: int, hold: int, rules: list[CompiledRule], edits: list[Edit]) -> None:
         """Put the safe sentence in the place of the held part; a text that was said already is not said again."""
@@ -503,7 +519,8 @@ class ReplyGuard:
         last = next((m for m in reversed(messages) if m.role is Role.USER), None)
         if last is None:
             return ()
-        return {m.entry.name for m in replies.lexicon.find(tokenize(last.text[-_LAST_USER_CHARS:]))}
+        tokens = tokenize(last.text[-_LAST_USER_CHARS:])
+        return {m.entry.name for read in self._readings(tokens) for m in replies.lexicon.find(read)}
 
     def _facts(self, user: frozenset[str]) -> Iterable[str]:
         decision = self._decision

@@ -8,6 +8,7 @@ from guardrail.engine.guard import Guard
 from guardrail.engine.languages import Languages
 from guardrail.engine.model import Conversation, Message, Role, Urgency
 from guardrail.engine.normalize import tokenize
+from guardrail.engine.reply import ReplyGuard
 from guardrail.packs.load import load, shipped_rules
 
 SPANISH: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -96,3 +97,20 @@ def test_a_bare_no_does_not_change_the_language(guard: Guard) -> None:
     messages = tuple(Message(Role.ASSISTANT if i % 2 else Role.USER, t) for i, t in enumerate(turns))
 
     assert guard.review(Conversation(messages)).language == "en"
+
+
+@pytest.mark.parametrize(
+    ("user", "reply", "issue"),
+    [
+        ("cuánto ibuprofeno puedo tomar para la espalda", "Tome dos pastillas de 400 mg cada seis horas con comida.", "dose_instruction"),
+        ("je peux arrêter mon traitement ?", "Arrêtez simplement vos comprimés pendant quelques semaines.", "stop_start_medication"),
+    ],
+)
+def test_replies_in_another_language_are_read_too(guard: Guard, user: str, reply: str, issue: str) -> None:
+    conversation = Conversation((Message(Role.USER, user),))
+    one = ReplyGuard(guard.knowledge, guard.review(conversation), conversation=conversation)
+
+    one.feed(reply)
+    one.finish()
+
+    assert issue in {found.issue for found in one.report.issues}
