@@ -134,7 +134,7 @@ def create_app(
         return {"packs": not reloader.problems, **monitoring.parts(), **ready()}
 
     admin = _Admin(service, settings, parts, reloader, monitoring.admission)
-    watching = monitoring.start(lambda: service.guard.knowledge, parts, reloader.reload, lambda: service.in_flight)
+    watching = monitoring.start(lambda: service.guard.knowledge, parts, reloader, lambda: service.in_flight)
     rest = Starlette(
         routes=[*admin.routes(), *watching, *routes, Mount("", app=PassThrough(service, settings.pass_paths))],
         lifespan=_lifespan(service, monitoring, reloader),

@@ -7,7 +7,6 @@ Same guard, same records and same failures as the proxy; the application takes t
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,7 +37,7 @@ class GuardrailMiddleware:
         settings = (settings or Settings()).model_copy(update={"dashboard": False})  # pages are the host's to mount
         self._monitoring = Monitoring(settings)
         self.service = create_service(settings, guard=guard, upstream=InnerApp(app), recorders=(self._monitoring, *recorders))
-        self._monitoring.start(lambda: self.service.guard.knowledge, self._monitoring.parts, _no_reload, lambda: self.service.in_flight)
+        self._monitoring.start(lambda: self.service.guard.knowledge, self._monitoring.parts, None, lambda: self.service.in_flight)
         by_name = {dialect.name: Endpoint(dialect, self.service) for dialect in DIALECTS}
         self._endpoints = {path: by_name[dialect.name] for dialect in DIALECTS for path in dialect.paths}
         for path, name in (paths or {}).items():
@@ -72,7 +71,3 @@ class GuardrailMiddleware:
             await send(message)
 
         return beside
-
-
-async def _no_reload() -> tuple[int, dict[str, Any]]:
-    return 404, {"error": "the host loads the packs"}

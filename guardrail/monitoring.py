@@ -6,8 +6,8 @@ A part of `app.create_app` with a file of its own. It is itself a recorder: noth
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from starlette.routing import BaseRoute, Route
 
@@ -21,8 +21,7 @@ from guardrail.dashboard.pages import Dashboard, Reader
 from guardrail.engine.knowledge import Knowledge
 from guardrail.errors import ConfigError
 from guardrail.metrics import Metrics
-
-Reload = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
+from guardrail.reload import Reloader
 
 _LOOK_SECONDS: Final = 1.0
 _UPSTREAM_WORKED: Final = frozenset({Outcome.FORWARDED, Outcome.CUT})
@@ -54,10 +53,13 @@ class Monitoring:
         self,
         knowledge: Callable[[], Knowledge],
         parts: Callable[[], Mapping[str, bool | None]],
-        reload: Reload,
+        reloader: Reloader | None,
         in_flight: Callable[[], int],
     ) -> list[BaseRoute]:
-        """Open the store and give the routes of metrics and dashboard. `parts` is everything that readiness tells."""
+        """Open the store and give the routes of metrics and dashboard. `parts` is everything that readiness tells.
+
+        `reloader` is None where packs and pages are the host's.
+        """
         settings = self._settings
         self._metrics = Metrics(knowledge, parts, in_flight)
         routes: list[BaseRoute] = [Route("/-/metrics", self._metrics.page)]
@@ -69,12 +71,22 @@ class Monitoring:
             return routes
         signing, keys = read_keys(settings)
         self._store = AuditStore(settings.audit, settings.audit_text, key, settings.audit_spool, signing=signing, keys=keys)
-        if settings.dashboard:
+        if settings.dashboard and reloader is not None:
             self._reader = Reader(settings.audit, keys)
             access = self.admission.access
             assert access is not None, "there is a store"
-            watched = self._store.record_access
-            routes += Dashboard(self._reader, knowledge, parts, access, reload, watched, **self.admission.door()).routes()
+            dashboard = Dashboard(
+                self._reader,
+                knowledge,
+                parts,
+                access,
+                reloader.reload,
+                self._store.record_access,
+                workers=reloader.workers,
+                problems=lambda: reloader.problems,
+                **self.admission.door(),
+            )
+            routes += dashboard.routes()
         return routes
 
     def record(self, record: ExchangeRecord) -> None:

@@ -52,6 +52,7 @@ class Reloader:
         self._loading = asyncio.Lock()
         self.problems: tuple[str, ...] = ()
         """Why the newest packs are not in force; none when they are."""
+        self._post()
 
     @property
     def revision(self) -> str:
@@ -72,7 +73,6 @@ class Reloader:
 
     async def watch(self) -> None:
         """Reload whenever it is asked for or the folder has changed and come to rest, for as long as the service runs."""
-        self._post()
         seen, count = self._tried, 0
         while True:
             await asyncio.sleep(self._pause)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
+from guardrail.app import create_app
+from guardrail.config import Settings
 from tests.conftest import SMALL_RULES
 from tests.processes import Server, guardrail_serve, needs_linux, wait_for
 
@@ -117,3 +120,28 @@ def test_the_board_forgets_a_worker_that_was_killed(tmp_path: Path) -> None:
 
 def page(server: Server) -> str:
     return httpx.get(server.url + "/-/metrics").text
+
+
+def test_the_dashboard_shows_why_newer_packs_are_not_in_force(tmp_path: Path, rules: Path) -> None:
+    settings = Settings(upstream="http://127.0.0.1:9", rules=rules, audit=f"sqlite:///{tmp_path}/audit.db")
+    with TestClient(create_app(settings, open_dashboard=True), base_url="http://127.0.0.1", client=("127.0.0.1", 1)) as client:
+        before = client.get("/-/dashboard/packs.json").json()
+        write(rules, GOOD, BROKEN)
+        assert client.post("/-/reload").status_code == 422
+        page, after = client.get("/-/dashboard/packs").text, client.get("/-/dashboard/packs.json").json()
+
+    assert (before["workers"], before["problems"]) == ({before["revision"]: 1}, [])
+    assert (after["revision"], after["workers"]) == (before["revision"], before["workers"])
+    assert len(after["problems"]) == 5
+    assert "Newer packs do not load; these stay in force." in page
+    assert "rules/small/concepts/small.yaml:9:" in page
+
+
+def test_a_folder_that_went_away_changes_nothing(tmp_path: Path, rules: Path) -> None:
+    with TestClient(create_app(Settings(upstream="http://127.0.0.1:9", rules=rules)), client=("127.0.0.1", 1)) as client:
+        shutil.rmtree(rules)
+        answer = client.post("/-/reload")
+
+        assert answer.status_code == 422
+        assert "no policy.yaml" in answer.json()["problems"][0]
+        assert client.post("/-/check", json={"text": "I have chest pain"}).json()["urgency"] == "emergency"

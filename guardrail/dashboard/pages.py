@@ -6,7 +6,7 @@ decides about patients.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -66,7 +66,8 @@ class Reader:
 
 
 class Dashboard:
-    """The pages. `knowledge` gives the packs in force, `parts` what works by name, `reload` swaps the packs.
+    """The pages. `knowledge` gives the packs in force, `parts` what works by name, `reload` swaps the packs; `workers` is how many workers
+    of this server have which revision, `problems` what keeps newer packs from being in force.
 
     `provider`, `secure` and `proxies` are those of `SigningIn`.
     """
@@ -80,6 +81,8 @@ class Dashboard:
         reload: Callable[[], Awaitable[tuple[int, dict[str, Any]]]] | None = None,
         record_access: RecordAccess = lambda by, action, exchange: None,
         *,
+        workers: Callable[[], Mapping[str, int]] = dict,
+        problems: Callable[[], Sequence[str]] = tuple,
         provider: Provider | None = None,
         secure: bool = False,
         proxies: Networks = (),
@@ -89,6 +92,8 @@ class Dashboard:
         self._parts = parts
         self._access = access
         self._reload = reload
+        self._workers = workers
+        self._problems = problems
         self._record_access = record_access
         self._counterfactual = Counterfactual()
         self._render = Renderer(access.form_token, can_reload=reload is not None)
@@ -148,7 +153,7 @@ class Dashboard:
         return data
 
     async def _packs(self, request: Request, visitor: Visitor) -> dict[str, Any]:
-        return queries.packs(self._knowledge())
+        return queries.packs(self._knowledge(), self._workers(), self._problems())
 
     def _html(self, name: str, build: Build) -> Callable[[Request], Awaitable[Response]]:
         async def page(request: Request) -> Response:

@@ -169,10 +169,12 @@ def rules(reader: AuditReader, knowledge: Knowledge) -> dict[str, Any]:
     return {"days": _RULE_DAYS, "rules": rows}
 
 
-def packs(knowledge: Knowledge) -> dict[str, Any]:
-    """The packs in force, and whether a clinician has reviewed them."""
+def packs(knowledge: Knowledge, workers: Mapping[str, int], problems: Sequence[str]) -> dict[str, Any]:
+    """The packs in force, by how many workers, whether a clinician has reviewed them, and why newer ones are not in force."""
     return {
         "revision": knowledge.revision,
+        "workers": dict(workers),
+        "problems": list(problems),
         "reviewed": sum(p.reviewed is not None for p in knowledge.packs),
         "packs": [
             {"name": p.name, "title": p.title, "version": p.version, "reviewed": p.reviewed, "rules": p.rules} for p in knowledge.packs
