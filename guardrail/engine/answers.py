@@ -82,7 +82,10 @@ class Answers:
         return self._fill(texts.answers[key], texts, country)
 
     def disclaimer(self, key: str, language: str, country: str | None) -> str:
+        """The disclaimer of a kind; the general one where there is none of that kind."""
         texts = self._texts(language)
+        if key not in texts.disclaimers:
+            key = "verify"
         if key not in texts.disclaimers:
             texts = self.languages[self.fallback]
         return self._fill(texts.disclaimers[key], texts, country)

@@ -562,7 +562,9 @@ class ReplyGuard:
 
     def _disclaimer(self) -> str:
         decision = self._decision
-        key = "image" if Topic.IMAGE in decision.topics or "image" in self.facts() else "verify"
+        key = "medication" if Topic.MEDICATION in decision.topics else "verify"
+        if Topic.IMAGE in decision.topics or "image" in self.facts():
+            key = "image"
         return self._knowledge.answers.disclaimer(key, decision.language, decision.country)
 
     def facts(self) -> frozenset[str]:
