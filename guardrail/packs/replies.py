@@ -330,6 +330,7 @@ class _Marks:
     frequent: frozenset[str]
     words: dict[str, tuple[Hold, int]] = field(default_factory=dict)
     pairs: dict[str, dict[str, int]] = field(default_factory=dict)
+    _listed: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def note(self, word: str, hold: Hold, gates: int) -> None:
         known, open_to = self.words.get(word, (Hold(0), 0))
@@ -339,7 +340,7 @@ class _Marks:
         """Note a phrase; `gates` 0 says that nothing is held for it."""
         for sequence in parse(phrase):
             required = [e for e in sequence if not isinstance(e, Gap) and not e.optional]
-            choices = [c for e in required if (c := _anchor_words(e, self.lists, self.common, self.frequent))]
+            choices = [c for e in required if (c := self._anchor_words(e))]
             rare = [c for c in choices if not c & self.common]
             if not gates:
                 for key in min(rare or choices, key=self._cost, default=frozenset[str]()):
@@ -366,6 +367,32 @@ class _Marks:
     def _note_pair(self, first: str, second: str, gates: int) -> None:
         behind = self.pairs.setdefault(first, {})
         behind[second] = behind.get(second, 0) | gates
+
+    def _anchor_words(self, element: Element) -> frozenset[str]:
+        """Words (or pairs of words) of which an element holds at least one. Empty for numbers."""
+        match element:
+            case Items(items=items):
+                return self._anchors_of(items)
+            case Listed(name="number"):
+                return frozenset()
+            case Listed(name=name):
+                if name not in self._listed:
+                    self._listed[name] = self._anchors_of(self.lists.get(name, ()))
+                return self._listed[name]
+            case Group(alternatives=alternatives):
+                words: set[str] = set()
+                for one in alternatives:
+                    choices = [self._anchor_words(e) for e in one if not isinstance(e, Gap) and not e.optional]
+                    known = [c for c in choices if c and not c & self.common] or [c for c in choices if c]
+                    if not known:
+                        return frozenset()
+                    words |= min(known, key=len)
+                return frozenset(words)
+            case Gap():
+                return frozenset()
+
+    def _anchors_of(self, items: Iterable[str]) -> frozenset[str]:
+        return frozenset(_anchor(sequence, self.common, self.frequent) for item in items for sequence in spell_out(item))
 
     def _cost(self, keys: frozenset[str]) -> int:
         return sum(100 if " " in k or k in self.common else 12 if k in self.frequent else 1 for k in keys)
@@ -400,28 +427,6 @@ def _ends_of(element: Element, lists: Mapping[str, Sequence[str]], place: int) -
             return frozenset(_pieces(sequence)[place] for item in lists.get(name, ()) for sequence in spell_out(item))
         case _:
             return frozenset({""})
-
-
-def _anchor_words(element: Element, lists: Mapping[str, Sequence[str]], common: frozenset[str], frequent: frozenset[str]) -> frozenset[str]:
-    """Words (or pairs of words) of which an element holds at least one. Empty for numbers."""
-    match element:
-        case Items(items=items):
-            return frozenset(_anchor(sequence, common, frequent) for item in items for sequence in spell_out(item))
-        case Listed(name="number"):
-            return frozenset()
-        case Listed(name=name):
-            return frozenset(_anchor(sequence, common, frequent) for item in lists.get(name, ()) for sequence in spell_out(item))
-        case Group(alternatives=alternatives):
-            words: set[str] = set()
-            for one in alternatives:
-                choices = [_anchor_words(e, lists, common, frequent) for e in one if not isinstance(e, Gap) and not e.optional]
-                known = [c for c in choices if c and not c & common] or [c for c in choices if c]
-                if not known:
-                    return frozenset()
-                words |= min(known, key=len)
-            return frozenset(words)
-        case Gap():
-            return frozenset()
 
 
 def _anchor(words: Sequence[str], common: frozenset[str], frequent: frozenset[str]) -> str:
