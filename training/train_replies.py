@@ -23,7 +23,7 @@ from guardrail.engine.guard import Guard
 from guardrail.engine.model import Conversation, Message, Role
 from guardrail.engine.normalize import fold
 from guardrail.engine.reply import Edit, ReplyGuard
-from guardrail.engine.sentences import FIRST_WORD, Sentence, SentenceScorer, fact_feature, features, word_ids
+from guardrail.engine.sentences import FIRST_WORD, SentenceScorer, fact_feature, features, word_ids
 from guardrail.packs.load import load, shipped_rules
 
 HERE = Path(__file__).parent
@@ -228,7 +228,7 @@ def main() -> None:
         lean = min(float(np.quantile(held[marked], MISSED)), threshold - 1.0)
         lean = max(lean, float(np.quantile(held[clean], 1 - HELD)))
         share = (held[clean] > lean).mean(), (held[marked] > lean).mean()
-        print(f"{head:26} threshold {threshold:6.2f} leans {lean:6.2f}: {share[0]:.3f} of clean, {share[1]:.2f} of marked sentences", end="")
+        print(f"{head:26} threshold {threshold:6.2f} leans {lean:6.2f}: {share[0]:.3f} of clean, {share[1]:.2f} of marked", end="")
         for source in sources:
             here = np.array([r.source == source for r in replies])
             if (has & here).any():
