@@ -127,6 +127,9 @@ class Settings(BaseModel):
     audit_key: SecretStr | None = Field(
         None, description="Secret with which patients' ids become pseudonyms; without one they change with each start."
     )
+    audit_tenants: Literal["name", "pseudonym"] = Field(
+        "name", description="What the record calls callers: as in tenants, or by a keyed hash like patients."
+    )
     dashboard: bool = Field(True, description="Serve the dashboard at /-/dashboard, where audit is set.")
     dashboard_users: dict[str, DashboardUser] = Field(
         {}, description="Who may see the dashboard: name, password (as guardrail password prints it) and role; none: nobody may."

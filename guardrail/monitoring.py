@@ -7,12 +7,14 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from starlette.routing import BaseRoute, Route
 
 from guardrail.admission import Admission
 from guardrail.alerts.service import Alerts
+from guardrail.audit.entry import pseudonym
 from guardrail.audit.keys import SigningKey, TextKeys
 from guardrail.audit.record import ExchangeRecord, Outcome
 from guardrail.audit.store import AuditStore
@@ -43,6 +45,8 @@ class Monitoring:
         self._settings = settings
         self.admission = Admission(settings, open_dashboard=open_dashboard)
         self._store: AuditStore | None = None
+        self._tenant_key: bytes | None = None
+        """With which callers become pseudonyms in the record, where they do."""
         self._metrics: Metrics | None = None
         self._alerts: Alerts | None = None
         self._reader: Reader | None = None
@@ -65,6 +69,7 @@ class Monitoring:
         routes: list[BaseRoute] = [Route("/-/metrics", self._metrics.page)]
         # Without a key of the operator's, pseudonyms hold as long as the process: better than ones that can be looked up.
         key = settings.audit_key.get_secret_value().encode() if settings.audit_key else os.urandom(32)
+        self._tenant_key = key if settings.audit_tenants == "pseudonym" else None
         if settings.alerts is not None:
             self._alerts = Alerts(settings.alerts, settings.audit, key, lambda: self._store is None or self._store.healthy, self._metrics)
         if settings.audit is None:
@@ -92,7 +97,7 @@ class Monitoring:
     def record(self, record: ExchangeRecord) -> None:
         self._note_upstream(record)
         if self._store is not None:
-            self._store.record(record)
+            self._store.record(replace(record, tenant=pseudonym(self._tenant_key, record.tenant)) if self._tenant_key else record)
         if self._metrics is not None:
             self._metrics.record(record)
         if self._alerts is not None:

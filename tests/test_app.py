@@ -1,6 +1,7 @@
 """What is served beside the proxy: health, readiness, checks, packs and their reload."""
 
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,22 @@ def test_the_application_can_be_made_from_the_environment(monkeypatch: pytest.Mo
 
     assert config.load().rules == SMALL_RULES
     assert TestClient(from_environment()).get("/-/health").status_code == 200
+
+
+@pytest.mark.parametrize(("setting", "named"), [("name", True), ("pseudonym", False)])
+def test_the_record_names_callers_as_it_is_told(small_guard: Guard, tmp_path: Path, setting: str, named: bool) -> None:
+    path = tmp_path / "audit.db"
+    settings = Settings(
+        upstream="http://127.0.0.1:9",
+        audit=f"sqlite:///{path}",
+        audit_tenants=setting,
+        tenants={"clinic": {"api_key": "k"}},
+    )
+    with TestClient(create_app(settings, guard=small_guard), headers={"authorization": "Bearer k"}) as one:
+        one.post("/v1/chat/completions", json={"model": "m", "messages": [{"role": "user", "content": "crushing chest pain"}]})
+
+    with sqlite3.connect(path) as database:
+        ((tenant,),) = database.execute("SELECT tenant FROM entries WHERE kind = 'exchange'").fetchall()
+    database.close()
+    assert (tenant == "clinic") is named
+    assert tenant
