@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from guardrail.engine.lexicon import Lexicon
+from guardrail.engine.lines import Lines
 from guardrail.engine.model import Maturity
 from guardrail.engine.rules import All, AnyOf, AtLeast, Condition, FindingIs, Frozen, Not, Source
 from guardrail.engine.sentences import SentenceScorer
@@ -22,8 +23,9 @@ CASES = frozenset({"red_flag", "emergency", "crisis", "medication", "image", "he
 """Facts of a conversation that a condition may name as `case:...`."""
 
 
-SHAPES = frozenset({"is_first", "is_short"})
-"""What a condition may ask about the sentence itself: the reply's first, and hardly more than a name or a word of consent."""
+SHAPES = frozenset({"is_first", "is_short", "foreign_line"})
+"""What a condition may ask about the sentence itself: the reply's first; hardly more than a name or a word of consent; with the
+telephone number of another country's line in it."""
 
 
 SCORED = "scored_"
@@ -164,7 +166,7 @@ class Replies:
     gates: tuple[Test, ...]
     """What must hold of the conversation, or of the reply so far, for some rules to matter; gate 0 is always open."""
     policy: ReplyPolicy
-    emergency_numbers: frozenset[str] = frozenset()
+    lines: Lines = field(default_factory=lambda: Lines({}))
     by_concept: Mapping[str, tuple[CompiledRule, ...]] = field(default_factory=dict)
     scorer: SentenceScorer | None = None
     heeded: Mapping[str, int] = field(default_factory=dict)

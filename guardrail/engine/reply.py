@@ -139,6 +139,8 @@ class ReplyGuard:
         self._seen: set[str] = set()
         self._open = 0
         """Bits of the gates that are open: rules of the others cannot hold."""
+        self._foreign = self._replies.lines.groups(decision.country) if self._replies else frozenset[str]()
+        """Groups of digits of other countries' telephone lines."""
         self._glossed = decision.language if knowledge.languages.knows(decision.language) else None
         """The language whose words are read in English."""
         self._leant = False
@@ -257,6 +259,8 @@ class ReplyGuard:
                     self._left -= 1
                     if self._left < 0:
                         self._hold = -1
+                if token in self._foreign:
+                    self._heed(_HOT | _NOTE, at - start, reach)
                 if leans:
                     # The word itself may be shown already; what follows is not.
                     self._leant = self._leant or not self._hot
@@ -404,6 +408,8 @@ class ReplyGuard:
                 places[f"{SCORED}{head}"] = (weighty[0][0], weighty[-1][1]) if weighty else (0, len(text))
         if not places:
             return False
+        if self._foreign and (line := replies.lines.foreign(text, self._decision.country)):
+            places["foreign_line"] = line
         if base == 0:
             places["is_first"] = (0, len(text))
         if len(tokens) <= _SHORT:

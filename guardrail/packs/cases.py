@@ -66,7 +66,7 @@ def run_reply_cases(loaded: Loaded, guard: Guard) -> Iterator[CaseResult]:
     for rule_cases in loaded.reply_cases:
         for expectation, cases in _groups(rule_cases.cases):
             for i, case in enumerate(cases):
-                conversation = Conversation((Message(Role.USER, case.user),))
+                conversation = Conversation((Message(Role.USER, case.user),), case.country)
                 reply = ReplyGuard(loaded.knowledge, guard.review(conversation), conversation=conversation, observe=True)
                 reply.feed(case.response)
                 reply.finish()

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from guardrail.engine.answers import Country, LanguageTexts
 from guardrail.engine.lexicon import Entry, LexiconBuilder, PhraseError
+from guardrail.engine.lines import Lines
 from guardrail.engine.model import Maturity
 from guardrail.engine.phrases import Element, Gap, Group, Items, Listed, Sequence_, parse, spell_out
 from guardrail.engine.replies import (
@@ -54,6 +55,7 @@ class ReplyCase(Frozen):
 
     user: str
     response: str
+    country: str | None = None
     why: str | None = None
 
 
@@ -172,7 +174,7 @@ def load_replies(
         pairs=marks.pairs,
         gates=gates,
         policy=policy,
-        emergency_numbers=frozenset(c.emergency.number for c in countries.values()),
+        lines=Lines(countries),
         by_concept=by_concept(compiled),
         scorer=scorer,
         heeded=heeded,

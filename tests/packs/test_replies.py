@@ -25,7 +25,7 @@ def test_every_shipped_reply_rule_fires_and_keeps_quiet_as_its_cases_say(shipped
     for rule in shipped.reply_cases:
         for expected, cases in ((True, rule.cases.fires), (False, rule.cases.quiet)):
             for case in cases:
-                conversation = Conversation((Message(Role.USER, case.user),))
+                conversation = Conversation((Message(Role.USER, case.user),), case.country)
                 reply = ReplyGuard(shipped.knowledge, guard.review(conversation), conversation=conversation, observe=True)
                 review_text(reply, case.response)
                 if (rule.issue in {i.issue for i in reply.report.issues}) is not expected:
