@@ -214,7 +214,6 @@ class ReplyGuard:
         start = 0  # of the open sentence, in `unit`
         place = self._scan
         edits: list[Edit] = []
-        words, pairs = replies.words, replies.pairs
         limit = replies.policy.hold_chars
         while True:
             found = _TOKEN.search(unit, place)
@@ -232,46 +231,7 @@ class ReplyGuard:
                     break
                 if at - start > limit:
                     start = at
-                folded = token.lower() if token.isascii() else fold(token)
-                leans = False
-                if replies.scorer is not None:
-                    if self._sentence is None:
-                        self._sentence = replies.scorer.begin(self.facts(), self._heeded)
-                    for word_read in (folded,) if self._glossed is None else self._knowledge.languages.word(folded, self._glossed):
-                        leans = self._sentence.add(word_read)
-                word = words.get(folded)
-                # Where medicines are talked of, what is to be done with a number may come some words later.
-                reach = replies.policy.reach * (1 + self._numbers)
-                behind = pairs.get(self._last_word)
-                if behind is not None and behind.get(folded, 0) & self._open:
-                    self._heed(_HOT | _NOTE, at - start, replies.policy.reach)
-                elif word is not None:
-                    hold = word.hold | _LEAD if token[0].isdigit() else word.hold
-                    if not word.gates & self._open:
-                        hold &= ~_HOT
-                    if hold & _LEAD and self._numbers and replies.scorer is None:
-                        hold |= _HOT
-                    early = 0 if hold & _OPEN and self._count < 2 else word.shown
-                    self._heed(hold, at - start + early, reach)
-                elif token[0].isdigit():
-                    self._heed(_LEAD | _HOT if self._numbers and replies.scorer is None else _LEAD, at - start, reach)
-                elif self._hold >= 0 and not self._hot:
-                    self._left -= 1
-                    if self._left < 0:
-                        self._hold = -1
-                if token in self._foreign:
-                    self._heed(_HOT | _NOTE, at - start, reach)
-                if leans:
-                    # The word itself may be shown already; what follows is not.
-                    self._leant = self._leant or not self._hot
-                    self._heed(_HOT | _NOTE, after - start, 0)
-                elif self._leant and not self._thinking:
-                    # It has turned to something harmless, and nothing else holds it.
-                    self._leant = self._hot = False
-                    if self._left <= 0:
-                        self._hold = -1
-                self._count += 1
-                self._last_word = folded
+                self._take_word(replies, token, at - start, after - start)
                 if token in _THINK and replies.policy.reasoning == "drop" and (tag := self._tag(unit, at, after)):
                     if tag < 0:
                         self._thinking = self._hot = True
@@ -299,6 +259,48 @@ class ReplyGuard:
         self._scan = max(0, place - start)
         self._released = max(self._released, self._base + self._free(replies, size - start, partial - start if not last else size - start))
         return Review(self._released, tuple(edits))
+
+    def _take_word(self, replies: Replies, token: str, at: int, after: int) -> None:
+        """Heed one word, at its place in the open sentence: whether it holds the sentence, and whether that leans somewhere now."""
+        folded = token.lower() if token.isascii() else fold(token)
+        # Where medicines are talked of, what is to be done with a number may come some words later.
+        reach = replies.policy.reach * (1 + self._numbers)
+        numbers = _LEAD | _HOT if self._numbers and replies.scorer is None else _LEAD
+        word = replies.words.get(folded)
+        behind = replies.pairs.get(self._last_word)
+        if behind is not None and behind.get(folded, 0) & self._open:
+            self._heed(_HOT | _NOTE, at, reach)
+        elif word is not None:
+            hold = word.hold if word.gates & self._open else word.hold & ~_HOT
+            if hold & _LEAD or token[0].isdigit():
+                hold |= numbers
+            early = 0 if hold & _OPEN and self._count < 2 else word.shown
+            self._heed(hold, at + early, reach)
+        else:
+            self._heed(numbers if token[0].isdigit() else 0, at, reach)
+        if token in self._foreign:
+            self._heed(_HOT | _NOTE, at, reach)
+        self._lean(replies, folded, after)
+        self._count += 1
+        self._last_word = folded
+
+    def _lean(self, replies: Replies, folded: str, after: int) -> None:
+        """Let the trained reader take the word, and hold or let go of the sentence as it leans."""
+        if replies.scorer is None:
+            return
+        if self._sentence is None:
+            self._sentence = replies.scorer.begin(self.facts(), self._heeded)
+        for word in (folded,) if self._glossed is None else self._knowledge.languages.word(folded, self._glossed):
+            self._sentence.add(word)
+        if self._sentence.leaning:
+            # The word itself may be shown already; what follows is not.
+            self._leant = self._leant or not self._hot
+            self._heed(_HOT | _NOTE, after, 0)
+        elif self._leant and not self._thinking:
+            # It has turned to something harmless, and nothing else holds it.
+            self._leant = self._hot = False
+            if self._left <= 0:
+                self._hold = -1
 
     @staticmethod
     def _tag(unit: str, at: int, after: int) -> int:
