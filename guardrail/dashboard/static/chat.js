@@ -110,9 +110,10 @@ function* reasons(found) {
     yield element("h3", {}, "Read, and set aside");
     yield element("ul", {}, ...found.set_aside.map(evidence));
   }
-  if (found.reply.issues.length) {
+  const issues = found.reply.issues.filter((issue) => issue !== "has_disclaimer" && issue !== "has disclaimer");
+  if (issues.length) {
     yield element("h3", {}, "The chatbot's reply was corrected");
-    yield element("p", {}, ...found.reply.issues.flatMap((issue) => [badge(issue, "cut"), " "]));
+    yield element("p", {}, ...issues.flatMap((issue) => [badge(issue, "cut"), " "]));
   } else if (found.reply.disclaimer_added) {
     yield element("p", { class: "soft" }, "The reply was fine; a disclaimer was added.");
   }
