@@ -84,7 +84,7 @@ def explanation(record: ExchangeRecord, knowledge: Knowledge) -> dict[str, Any]:
     decision = entry["decision"] or {"rules": [], "findings": [], "urgency": "none", "destination": "none", "action": "none"}
     evidence = [f for hit in decision["rules"] for f in hit["evidence"]]
     texts = highlight(record.texts, evidence, decision["findings"], record.turns)
-    issues = [i["issue"] for channel in entry["reply"] for i in channel["issues"] if not i.get("shadow")]
+    issues = [i["issue"] for channel in entry["reply"] for i in channel["issues"] if not i.get("shadow") and i["issue"] != "has_disclaimer"]
     return {
         "id": record.id,
         "urgency": decision["urgency"],

@@ -110,10 +110,9 @@ function* reasons(found) {
     yield element("h3", {}, "Read, and set aside");
     yield element("ul", {}, ...found.set_aside.map(evidence));
   }
-  const issues = found.reply.issues.filter((issue) => issue !== "has_disclaimer" && issue !== "has disclaimer");
-  if (issues.length) {
+  if (found.reply.issues.length) {
     yield element("h3", {}, "The chatbot's reply was corrected");
-    yield element("p", {}, ...issues.flatMap((issue) => [badge(issue, "cut"), " "]));
+    yield element("p", {}, ...found.reply.issues.flatMap((issue) => [badge(issue, "cut"), " "]));
   } else if (found.reply.disclaimer_added) {
     yield element("p", { class: "soft" }, "The reply was fine; a disclaimer was added.");
   }
