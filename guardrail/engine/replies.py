@@ -17,9 +17,9 @@ from guardrail.engine.lexicon import Lexicon
 from guardrail.engine.lines import Lines
 from guardrail.engine.model import Maturity
 from guardrail.engine.rules import All, AnyOf, AtLeast, Condition, FindingIs, Frozen, Not, Source
-from guardrail.engine.sentences import SentenceScorer
+from guardrail.engine.sentences import FACTS, SentenceScorer
 
-CASES = frozenset({"red_flag", "emergency", "crisis", "medication", "image", "health"})
+CASES = frozenset(FACTS)
 """Facts of a conversation that a condition may name as `case:...`."""
 
 

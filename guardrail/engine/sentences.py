@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 FACTS = ("red_flag", "emergency", "crisis", "medication", "image", "health")
-"""What is known of the conversation (`replies.CASES`), in the order of their features."""
+"""What may be known of the conversation, in the order of their features."""
 _ID_BITS = 18
 _START, _NUMBER = 1, 2
 _FIRST_FACT = 3
@@ -21,6 +21,8 @@ FIRST_WORD = _FIRST_FACT + len(FACTS)
 """Ids below are taken; words and classes share the others."""
 # One salt a kind of feature, so that equal ids never share one.
 _ONE, _PAIR, _SKIP, _THREE, _WIDE = (k << (3 * _ID_BITS) for k in range(1, 6))
+_NOTHING_BEFORE = ((_START, _START), (0, 0), (0, 0))
+"""What stands before the first word, the nearest first."""
 
 Weights = Mapping[int, tuple[tuple[int, float], ...]]
 """Feature -> (head, weight) pairs; most features speak for one or two heads only."""
@@ -45,7 +47,7 @@ class SentenceScorer:
             leans = [lean if head in heeded else math.inf for head, lean in zip(self.heads, leans, strict=True)]
         sums = list(self.bias)
         for fact in facts:
-            for head, weight in self.weights.get(_ONE | fact_id(fact), ()):
+            for head, weight in self.weights.get(fact_feature(fact), ()):
                 sums[head] += weight
         return Sentence(self, sums, leans)
 
@@ -57,7 +59,7 @@ class Sentence:
     scorer: SentenceScorer
     sums: list[float]
     leans: list[float]
-    last: tuple[tuple[int, int], ...] = ((_START, _START), (0, 0), (0, 0))
+    last: tuple[tuple[int, int], ...] = _NOTHING_BEFORE
     words: list[tuple[int, int]] = field(default_factory=list)
     leaning: bool = False
 
@@ -92,7 +94,7 @@ class Sentence:
         scorer = self.scorer
         number = scorer.heads.index(head)
         shares: list[tuple[float, int]] = []
-        last = ((_START, _START), (0, 0), (0, 0))
+        last = _NOTHING_BEFORE
         for place, own in enumerate(self.words):
             share = sum(w for f in features(own, last) for h, w in scorer.weights.get(f, ()) if h == number)
             shares.append((share, place))
@@ -108,13 +110,9 @@ def word_ids(word: str, known: Mapping[str, tuple[int, int]]) -> tuple[int, int]
     return known.get(word, (0, 0))
 
 
-def fact_id(fact: str) -> int:
-    return _FIRST_FACT + FACTS.index(fact)
-
-
 def fact_feature(fact: str) -> int:
     """The feature of a fact of the conversation."""
-    return _ONE | fact_id(fact)
+    return _ONE | (_FIRST_FACT + FACTS.index(fact))
 
 
 def features(own: tuple[int, int], last: Sequence[tuple[int, int]]) -> list[int]:
