@@ -141,7 +141,8 @@ class ReplyGuard:
         """Bits of the gates that are open: rules of the others cannot hold."""
         self._foreign = self._replies.lines.groups(decision.country) if self._replies else frozenset[str]()
         """Groups of digits of other countries' telephone lines."""
-        self._glossed = decision.language if knowledge.languages.knows(decision.language) else None
+        language = decision.language.split("-")[0]  # a caller may say es-MX
+        self._glossed = language if knowledge.languages.knows(language) else None
         """The language whose words are read in English."""
         self._leant = False
         """The open sentence is held only because it leans."""

@@ -106,8 +106,10 @@ def test_a_bare_no_does_not_change_the_language(guard: Guard) -> None:
         ("je peux arrêter mon traitement ?", "Arrêtez simplement vos comprimés pendant quelques semaines.", "stop_start_medication"),
     ],
 )
-def test_replies_in_another_language_are_read_too(guard: Guard, user: str, reply: str, issue: str) -> None:
-    conversation = Conversation((Message(Role.USER, user),))
+@pytest.mark.parametrize("region", [None, "XX"])
+def test_replies_in_another_language_are_read_too(guard: Guard, user: str, reply: str, issue: str, region: str | None) -> None:
+    said = "es" if "cuánto" in user else "fr"
+    conversation = Conversation((Message(Role.USER, user),), language=f"{said}-{region}" if region else None)
     one = ReplyGuard(guard.knowledge, guard.review(conversation), conversation=conversation)
 
     one.feed(reply)
