@@ -207,6 +207,12 @@ def test_a_person_sees_the_redirect_and_its_evidence_and_a_nurse_reviews_it(demo
     assert "My wife says" in page.inner_text(".bubble.patient")
     picture(page, "chat")
 
+    # The page beside the chat knows the exchange at once, the store some milliseconds later.
+    recorded = demo + page.locator("text=on the dashboard").get_attribute("href")
+    for _ in range(100):
+        if page.request.get(recorded).ok:
+            break
+        page.wait_for_timeout(50)
     page.click("text=on the dashboard")
     page.wait_for_selector("h1:has-text('Emergency')")
     assert any("elephant" in text for text in page.locator("blockquote mark.evidence").all_inner_texts())
