@@ -83,12 +83,14 @@ def create_service(
     upstream: Upstream | None = None,
     reply_guard: MakeReplyGuard = ReplyGuard,
     recorders: Sequence[Recorder] = (),
+    note: Callable[[ExchangeRecord], None] = lambda record: None,
 ) -> Service:
-    """What the endpoints share. Every finished exchange goes to the log and to the `recorders`."""
+    """What the endpoints share. Every finished exchange goes to the log and to the `recorders`; `note` sees it before its last bytes."""
     return Service(
         guard=guard or load_guard(settings.rules),
         upstream=upstream or _upstream(settings),
         record=_all((logs.LogRecorder(), *recorders)),
+        note=note,
         limits=_limits(settings),
         trust=_trust(settings),
         reply_guard=reply_guard,
@@ -119,7 +121,9 @@ def create_app(
     # The shipped packs change only with the program, which is then started again.
     before = state_of(settings.rules) if settings.rules else None
     monitoring = Monitoring(settings, open_dashboard=open_dashboard)
-    service = create_service(settings, guard=guard, upstream=upstream, reply_guard=reply_guard, recorders=(monitoring, *recorders))
+    service = create_service(
+        settings, guard=guard, upstream=upstream, reply_guard=reply_guard, recorders=(monitoring, *recorders), note=monitoring.note
+    )
 
     reloader = Reloader(
         service,

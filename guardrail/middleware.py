@@ -36,7 +36,9 @@ class GuardrailMiddleware:
         self._app = app
         settings = (settings or Settings()).model_copy(update={"dashboard": False})  # pages are the host's to mount
         self._monitoring = Monitoring(settings)
-        self.service = create_service(settings, guard=guard, upstream=InnerApp(app), recorders=(self._monitoring, *recorders))
+        self.service = create_service(
+            settings, guard=guard, upstream=InnerApp(app), recorders=(self._monitoring, *recorders), note=self._monitoring.note
+        )
         self._monitoring.start(lambda: self.service.guard.knowledge, self._monitoring.parts, None, lambda: self.service.in_flight)
         by_name = {dialect.name: Endpoint(dialect, self.service) for dialect in DIALECTS}
         self._endpoints = {path: by_name[dialect.name] for dialect in DIALECTS for path in dialect.paths}

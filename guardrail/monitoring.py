@@ -94,10 +94,15 @@ class Monitoring:
             routes += dashboard.routes()
         return routes
 
+    def note(self, record: ExchangeRecord) -> None:
+        """What the record must hold even if the process is killed now; called before the last bytes of an answer."""
+        if self._store is not None:
+            self._store.note(self._kept(record))
+
     def record(self, record: ExchangeRecord) -> None:
         self._note_upstream(record)
         if self._store is not None:
-            self._store.record(replace(record, tenant=pseudonym(self._tenant_key, record.tenant)) if self._tenant_key else record)
+            self._store.record(self._kept(record))
         if self._metrics is not None:
             self._metrics.record(record)
         if self._alerts is not None:
@@ -130,6 +135,9 @@ class Monitoring:
         self.admission.close()
         if self._metrics is not None:
             self._metrics.close()
+
+    def _kept(self, record: ExchangeRecord) -> ExchangeRecord:
+        return replace(record, tenant=pseudonym(self._tenant_key, record.tenant)) if self._tenant_key else record
 
     def _note_upstream(self, record: ExchangeRecord) -> None:
         if record.outcome in _UPSTREAM_FAILED or (record.outcome is Outcome.UPSTREAM_REFUSED and record.status >= 500):

@@ -64,11 +64,16 @@ def entry_of(record: ExchangeRecord, key: bytes, keep: Keep = lambda text: text,
     }
 
 
+def bare_entry(record: ExchangeRecord, key: bytes) -> dict[str, Any]:
+    """The entry of an exchange without any words, the patient's or the reply's."""
+    return {**entry_of(record, key, _nothing), "texts": None}
+
+
 def kept_entry(record: ExchangeRecord, policy: TextPolicy, key: bytes, keys: TextKeys | None) -> tuple[dict[str, Any], Words | None]:
     """The entry as the policy wants it kept, and its encrypted words, if any."""
     match policy:
         case "absent":
-            return {**entry_of(record, key, _nothing), "texts": None}, None
+            return bare_entry(record, key), None
         case "redacted":
             # Findings are stretches of the texts: where those hold nothing, neither do these, and there are many of them.
             hide: Keep = cache(redact)
@@ -78,7 +83,7 @@ def kept_entry(record: ExchangeRecord, policy: TextPolicy, key: bytes, keys: Tex
                 raise ConfigError("audit_text: encrypted needs audit_text_keys; guardrail audit text-key FILE makes one")
             whole = entry_of(record, key)
             words = zlib.compress(orjson.dumps([os.urandom(16).hex(), {name: whole[name] for name in _WORDY}]), 1)
-            entry = {**entry_of(record, key, _nothing), "texts": None, "words": hashlib.sha256(words).hexdigest()}
+            entry = {**bare_entry(record, key), "words": hashlib.sha256(words).hexdigest()}
             return entry, keys.encrypt(words, record.id)
         case _:
             assert_never(policy)

@@ -77,7 +77,7 @@ class Spool:
     def _append_to_file(self, lines: bytes) -> bool:
         try:
             if self._fd is None:
-                self._fd = _open_locked(self._path)
+                self._fd = locked_file(self._path)
             written = 0
             while written < len(lines):
                 written += os.pwrite(self._fd, lines[written:], self._size + written)
@@ -110,29 +110,31 @@ class Orphan:
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
-    def close(self) -> None:
-        os.close(self._fd)
-
 
 def orphans(base: Path) -> Iterator[Orphan]:
     """The spools beside `base` whose processes are gone. Raises OSError."""
-    for path in sorted(base.parent.glob(f"{base.name}-*")):
+    for path, fd in orphan_files(base.parent, f"{base.name}-"):
+        yield Orphan(path, fd)
+
+
+def orphan_files(folder: Path, prefix: str) -> Iterator[tuple[Path, int]]:
+    """Files whose lock is free, each locked by us until the next is asked for. Raises OSError."""
+    for path in sorted(folder.glob(f"{prefix}*")):
         try:
             fd = os.open(path, os.O_RDWR)
         except FileNotFoundError:
             continue
-        orphan = Orphan(path, fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:  # otherwise another process has just finished with it
-                yield orphan
+                yield path, fd
         except BlockingIOError:
             continue
         finally:
-            orphan.close()
+            os.close(fd)
 
 
-def _open_locked(path: Path) -> int:
+def locked_file(path: Path) -> int:
     """The file, made and locked. Between the two another process may take it for an orphan and remove it: then once more."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:

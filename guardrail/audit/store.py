@@ -1,10 +1,11 @@
 """Keeps what happened: takes exchanges from the request path, chains them, and brings them to the store.
 
-`AuditStore.record` puts the record in a bounded queue and returns: nothing here ever blocks or raises into an exchange. Two threads
-do the rest. The first makes entries of what is queued and appends them to the spool: from then on they survive a kill of the
-process. The second ships the spool to the store in batches, each in one transaction, and tries again while the store is away;
-`healthy` says so meanwhile. It also adopts the spools of processes that died. The table `chains` says how much of each writer's
-chain the store has, so that what is shipped twice is kept once.
+`AuditStore.note` keeps the exchange without its words in the journal, before its answer is complete: from then on it survives a kill
+of the process. `AuditStore.record` puts the whole record in a bounded queue and returns: nothing here ever blocks or raises into an
+exchange. Two threads do the rest. The first makes entries of what is queued and appends them to the spool, where the words survive
+a kill, too. The second ships the spool to the store in batches, each in one transaction, and tries again while the store is away;
+`healthy` says so meanwhile. It also brings in the spools and journals of processes that died. The table `chains` says how much of
+each writer's chain the store has, so that what is shipped twice is kept once.
 """
 
 import contextlib
@@ -19,7 +20,8 @@ import structlog
 
 from guardrail.audit.chain import Chain, insert_statements
 from guardrail.audit.database import Database, open_database
-from guardrail.audit.entry import TextPolicy, access_entry, kept_entry
+from guardrail.audit.entry import TextPolicy, access_entry, bare_entry, kept_entry
+from guardrail.audit.journal import Journal, LeftJournal, journal_path, left_journals
 from guardrail.audit.keys import SigningKey, TextKeys
 from guardrail.audit.record import ExchangeRecord
 from guardrail.audit.row import Row, from_line, to_line
@@ -64,12 +66,13 @@ class AuditStore:
         self._text = text
         self._key = key
         self._keys = keys
-        self._signs = signing is not None
+        self._signing = signing
         self._seal_seconds = seal_seconds
         self._chain = Chain(signing)
         self._base = spool or _spool_beside(url)
         # One file a process, so that replicas on one machine do not write into each other's.
         self._spool = Spool(self._base.with_name(f"{self._base.name}-{self._chain.writer}"))
+        self._journal = Journal(journal_path(self._base, self._chain.writer))
         self._queue: queue.Queue[_Item | threading.Event | None] = queue.Queue(QUEUE_LENGTH)
         self._heads: dict[str, tuple[int, str]] = {}
         self._waiting: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
@@ -80,6 +83,10 @@ class AuditStore:
         self._shipping = threading.Thread(target=self._run_shipping, name="audit-shipping", daemon=True)
         self._chaining.start()
         self._shipping.start()
+
+    def note(self, record: ExchangeRecord) -> None:
+        """Keep what is known of an exchange, words apart, in case the process is killed before it is recorded. Never raises."""
+        self._journal.note(bare_entry(record, self._key))
 
     def record(self, record: ExchangeRecord) -> None:
         """Queue one exchange. Never blocks, never raises."""
@@ -124,10 +131,12 @@ class AuditStore:
                 rows += seal
             if rows and not self._spool.append(b"".join(map(to_line, rows))):
                 log.error("audit_lost", count=len(rows), alarm=True)
+            self._journal.forget(item.id for item in items if isinstance(item, ExchangeRecord))
             for event in waiting:
                 self._waiting.put(event)
                 self._hurry.set()
             self._work.set()
+        self._journal.close()
         self._stopping.set()
         self._work.set()
         self._hurry.set()
@@ -136,7 +145,7 @@ class AuditStore:
         """What is queued, up to a batch: records, those who wait for them, and whether to stop. Nothing when a seal is due."""
         items: list[_Item] = []
         waiting: list[threading.Event] = []
-        due = self._chain.seq > self._chain.sealed and self._signs
+        due = self._chain.seq > self._chain.sealed and self._signing is not None
         try:
             item = self._queue.get(timeout=max(next_seal - time.monotonic(), 0.0) if due else None)
             while item is not None:
@@ -177,7 +186,7 @@ class AuditStore:
                 if time.monotonic() >= next_adoption or stop:
                     self._adopt()
                     next_adoption = time.monotonic() + RETRY_SECONDS
-                if self._signs and time.monotonic() >= next_heads:
+                if self._signing is not None and time.monotonic() >= next_heads:
                     self._heads = self._read_heads()
                     next_heads = time.monotonic() + self._seal_seconds / 2
                 self._recovered()
@@ -213,6 +222,23 @@ class AuditStore:
         for orphan in orphans(self._base):
             self._ship(orphan)
             orphan.remove()
+        for journal in left_journals(self._base):
+            self._recover(journal)
+            journal.remove()
+
+    def _recover(self, journal: LeftJournal) -> None:
+        """Enter what a process that was killed had answered and not yet recorded, in a chain of its own."""
+        noted = {entry["id"]: entry for entry in journal.entries()}
+        if not noted:
+            return
+        with self._connected() as database, database.transaction():
+            sql = f"SELECT id FROM entries WHERE id IN ({', '.join('?' * len(noted))})"  # noqa: S608  # only marks
+            known = {id for (id,) in database.execute(sql, list(noted))}
+            chain = Chain(self._signing)
+            rows = [chain.add({**entry, "recovered": True}) for id, entry in noted.items() if id not in known]
+            if rows:
+                database.write(insert_statements([*rows, *chain.seal({}, final=True)]))
+        log.warning("audit_recovered", count=len(rows))
 
     def _insert(self, rows: Sequence[Row]) -> None:
         with self._connected() as database, database.transaction():

@@ -96,6 +96,8 @@ class Service:
     guard: Guard
     upstream: Upstream
     record: Callable[[ExchangeRecord], None]
+    note: Callable[[ExchangeRecord], None] = lambda record: None
+    """Told of the exchange before the last bytes of its answer, so that a kill after them does not lose it."""
     limits: ExchangeLimits = field(default_factory=ExchangeLimits)
     trust: Trust = field(default_factory=Trust)
     upstream_key: bytes | None = None
@@ -374,6 +376,8 @@ class _Exchange:
             except Exception as error:  # the reply guard is the engine too: whatever it raises, nothing more is shown
                 raise GuardFailed(type(error).__name__) from error
             if relay.done:
+                if relay.cut:
+                    self._record.outcome = Outcome.CUT
                 await self._finish_stream(out)
                 break
             if out:
@@ -382,9 +386,7 @@ class _Exchange:
                 raise UpstreamLost(f"the upstream reported an error in mid-answer ({relay.failed})")
             if not data:
                 raise UpstreamLost("the upstream's stream stopped before its end")
-        if relay.cut:
-            self._record.outcome = Outcome.CUT
-        else:
+        if not relay.cut:
             await _drain(reply)
 
     async def _relay_document(self, reply: UpstreamReply, request: Request, decision: Decision) -> None:
@@ -434,12 +436,19 @@ class _Exchange:
         if not self._reply:
             self._add_own_headers(headers)
         self._stop_watching()
+        self._note()
         await self._start(status, headers)
         await self._send({"type": "http.response.body", "body": content})
 
     async def _finish_stream(self, content: bytes) -> None:
         self._stop_watching()
+        self._note()
         await self._send({"type": "http.response.body", "body": content})
+
+    def _note(self) -> None:
+        """The answer is complete with the next bytes; whoever has them must be in the record."""
+        self._sum_up()
+        self._service.note(self._record)
 
     def _headers_back(self, headers: Headers) -> Headers:
         back = headers_back(headers)
@@ -492,13 +501,16 @@ class _Exchange:
             self._service.in_flight -= 1
         if self._reply is not None:
             await self._reply.aclose()
+        self._sum_up()
+        self._trace.end(self._record)
+        self._service.record(self._record)
+
+    def _sum_up(self) -> None:
         record = self._record
         if (relay := self._relay) is not None:
             record.reply = tuple(_describe(channel, report) for channel, report in relay.reports())
             self._add_not_evaluated(relay.not_evaluated)
         record.total_ms = (time.perf_counter() - self._began) * 1000
-        self._trace.end(record)
-        self._service.record(record)
 
     def _add_not_evaluated(self, names: Iterable[str]) -> None:
         self._record.not_evaluated = tuple(dict.fromkeys((*self._record.not_evaluated, *names)))
