@@ -14,6 +14,7 @@ from guardrail.commands.evaluate import evaluate
 from guardrail.commands.packs import lint, packs, schema, test
 from guardrail.commands.password import password
 from guardrail.commands.serve import serve
+from guardrail.commands.stress import stress
 from guardrail.commands.tokens import tokens
 from guardrail.errors import ConfigError, PackError
 
@@ -38,5 +39,5 @@ def main() -> None:
     """A safety guard between patients and health chatbots."""
 
 
-for _command in (demo, serve, check, evaluate, test, lint, schema, packs, audit, alerts, password, tokens):
+for _command in (demo, serve, check, evaluate, stress, test, lint, schema, packs, audit, alerts, password, tokens):
     main.add_command(_command)

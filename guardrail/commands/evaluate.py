@@ -30,7 +30,7 @@ _folder = click.Path(path_type=Path, file_okay=False)
 def evaluate(corpus: tuple[Path, ...], out: Path | None, against: Path | None, rules: Path | None, rules_only: bool) -> None:
     """Measure the packs on labelled JSONL files or folders of them: what is recognised, and what is raised for nothing."""
     try:
-        items = read_corpus(corpus, _conversation)
+        items = read_corpus(corpus, conversation_of)
     except UnusableCorpus as error:
         click.echo(str(error), err=True)
         sys.exit(2)
@@ -47,5 +47,6 @@ def evaluate(corpus: tuple[Path, ...], out: Path | None, against: Path | None, r
         click.echo(f"\nwritten to {out}: {report.RESULTS}, {report.MISSES}, {report.ALARMS}, {report.PAGE}")
 
 
-def _conversation(item: Mapping[str, Any]) -> Conversation:
+def conversation_of(item: Mapping[str, Any]) -> Conversation:
+    """The conversation of one line of a corpus."""
     return read_item(item)[0]

@@ -37,6 +37,8 @@ ASSERTIONS: Mapping[str, bool] = {
     "fictional": False,
 }
 SLICES = ("category", "style", "lang", "kind", "file")
+PERTURBATION = "perturbation"
+"""Under this name an item that was perturbed says how."""
 _TRIAGE = {u.word: u for u in Urgency}
 DISCLAIMER = "has_disclaimer"
 """The one name among the issues of a reply that says something good of it."""

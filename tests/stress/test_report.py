@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from guardrail.cli import main
-from guardrail.stress.report import Piece, marked
+from guardrail.stress.page import Piece, marked
 from tests.conftest import SMALL_RULES
 
 CORPUS = """\
