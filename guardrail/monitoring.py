@@ -77,7 +77,7 @@ class Monitoring:
         signing, keys = read_keys(settings)
         self._store = AuditStore(settings.audit, settings.audit_text, key, settings.audit_spool, signing=signing, keys=keys)
         if settings.dashboard and reloader is not None:
-            self._reader = Reader(settings.audit, keys)
+            self._reader = Reader(settings.audit, keys, signing)
             access = self.admission.access
             assert access is not None, "there is a store"
             dashboard = Dashboard(

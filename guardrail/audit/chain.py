@@ -9,7 +9,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from guardrail.audit.entry import START, Words, canonical, link
 from guardrail.audit.keys import SigningKey
@@ -17,12 +19,19 @@ from guardrail.audit.rollups import Statements, rollups
 from guardrail.audit.row import COLUMNS, Row
 from guardrail.engine.model import Urgency
 
+if TYPE_CHECKING:
+    from guardrail.audit.database import Database
+
+_NEIGHBOURS = 100
 Heads = Mapping[str, tuple[int, str]]
 """Writer -> the number and the hash of its last entry."""
 
 _INSERT = f"INSERT INTO entries ({COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608  # our own names
 _HEAD = """INSERT INTO chains (writer, seq, hash, at) VALUES (?, ?, ?, ?)
     ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, at = excluded.at"""
+
+
+log = structlog.get_logger("guardrail")
 
 
 class Chain:
@@ -82,6 +91,19 @@ def insert_statements(rows: Sequence[Row]) -> Statements:
     last = {row.writer: row for row in rows}  # they come in order
     heads: list[Sequence[Any]] = [(row.writer, row.seq, row.hash, row.at) for row in last.values()]
     return [(_INSERT, list(rows)), *rollups(rows), (_HEAD, heads)]
+
+
+def log_seals(rows: Iterable[Row]) -> None:
+    """Every seal leaves its hash in the log, which whoever can write to the store may not reach."""
+    for row in rows:
+        if row.kind == "seal":
+            log.info("audit_sealed", writer=row.writer, seq=row.seq, hash=row.hash)
+
+
+def newest_heads(database: "Database") -> dict[str, tuple[int, str]]:
+    """The heads of the chains that moved last, as a seal names them."""
+    rows = database.execute("SELECT writer, seq, hash FROM chains ORDER BY at DESC LIMIT ?", [_NEIGHBOURS])
+    return {writer: (seq, digest) for writer, seq, digest in rows}
 
 
 def ranges(places: Iterable[tuple[str, int]]) -> dict[str, list[list[int]]]:

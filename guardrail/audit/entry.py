@@ -94,6 +94,14 @@ def access_entry(by: str, action: str, exchange: str | None, at: float) -> dict[
     return {"kind": "access", "id": uuid.uuid4().hex, "at": round(at, 3), "by": by, "action": action, "exchange": exchange}
 
 
+def review_entry(
+    exchange: str, state: str, verdict: str | None, comment: str | None, by: str, *, rule: str | None, at: float
+) -> dict[str, Any]:
+    """One step of a review: acknowledged, or resolved with a verdict, which is on `rule`."""
+    entry = {"kind": "review", "id": uuid.uuid4().hex, "at": round(at, 3), "by": by, "exchange": exchange}
+    return {**entry, "state": state, "verdict": verdict, "comment": comment, "rule": rule}
+
+
 def with_words(entry: Mapping[str, Any], words: Words, keys: TextKeys) -> dict[str, Any] | None:
     """The entry with its words in their places; None where they cannot be decrypted or are not those of this entry."""
     found = keys.decrypt(*words, entry["id"])

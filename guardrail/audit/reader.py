@@ -8,17 +8,19 @@ import heapq
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import orjson
 
-from guardrail.audit.chain import Chain, insert_statements, ranges
+from guardrail.audit.chain import Chain, insert_statements, log_seals, newest_heads, ranges
 from guardrail.audit.database import open_database
-from guardrail.audit.entry import with_words
-from guardrail.audit.keys import TextKeys
+from guardrail.audit.entry import review_entry, with_words
+from guardrail.audit.keys import SigningKey, TextKeys
+from guardrail.audit.rollups import REVIEW_COLUMNS, Review
 from guardrail.audit.row import COLUMNS, Row, as_bytes
 from guardrail.engine.model import Urgency
+from guardrail.errors import StoreError
 
 PAGE = 1000
 _REVIEW = ("at", "state", "verdict", "comment", "reviewer")
@@ -27,13 +29,23 @@ _REVIEW = ("at", "state", "verdict", "comment", "reviewer")
 class AuditReader:
     """One connection, shared by threads. Everything raises StoreError where the store is away."""
 
-    def __init__(self, url: str, keys: TextKeys | None = None) -> None:
+    def __init__(self, url: str, keys: TextKeys | None = None, signing: SigningKey | None = None) -> None:
         self._keys = keys
+        self._signing = signing
+        self._chain: Chain | None = None
+        """That of the reviews kept here; begun with the first."""
         self._database = open_database(url)
         self._lock = threading.RLock()
 
     def close(self) -> None:
-        self._database.close()
+        """Seal what was kept here for good; where the store is away its last seal has to do."""
+        with self._lock:
+            if self._chain is not None and (seal := self._chain.seal({}, final=True)):
+                with suppress(StoreError):
+                    self._database.write(insert_statements(seal))
+                    log_seals(seal)
+            self._chain = None
+            self._database.close()
 
     # Exchanges
 
@@ -135,14 +147,25 @@ class AuditReader:
         return [dict(zip(_REVIEW, r, strict=True)) for r in self._query(sql, [exchange])]
 
     def review(self, exchange: str, state: str, verdict: str | None, comment: str | None, reviewer: str) -> None:
-        """Keep one step of a review: acknowledged, or resolved with a verdict. The verdict is on the first rule of the decision."""
-        entry = self.entry(exchange)
-        rules = ((entry or {}).get("decision") or {}).get("rules")
-        values = (exchange, time.time(), state, verdict, comment, reviewer, rules[0]["id"] if rules else None)
-        insert = "INSERT INTO reviews (id, at, state, verdict, comment, reviewer, rule) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        done = [("DELETE FROM waiting WHERE id = ?", [(exchange,)])] if state == "resolved" else []
+        """Keep one step of a review: acknowledged, or resolved with a verdict. The verdict is on the first rule of the decision.
+
+        It is an entry of this reader's own chain, sealed at once where it can sign.
+        """
+        decision = (self.entry(exchange) or {}).get("decision") or {}
+        rule = decision["rules"][0]["id"] if decision.get("rules") else None
         with self._lock:
-            self._database.write([(insert, [values]), *done])
+            # Taken while it is written to: what fails in the middle leaves a chain that nobody goes on with.
+            chain, self._chain = self._chain or Chain(self._signing), None
+            with self._database.transaction():
+                entry = review_entry(exchange, state, verdict, comment, reviewer, rule=rule, at=time.time())
+                rows = [chain.add(entry), *chain.seal(newest_heads(self._database))]
+                self._database.write(insert_statements(rows))
+            self._chain = chain
+        log_seals(rows)
+
+    def shown_reviews(self) -> Iterator[Review]:
+        """Every row of the table of reviews, for `audit verify`."""
+        yield from self._query(f"SELECT {REVIEW_COLUMNS} FROM reviews")  # noqa: S608  # our own names
 
     def verdicts(self) -> dict[str, dict[str, int]]:
         """Of each rule, how often the last verdict on one of its exchanges was which."""
@@ -220,22 +243,31 @@ class AuditReader:
         """
         at = time.time()
         with self._lock, self._database.transaction():
-            places = self._places(before, exchange, patient)
-            if not places:
+            exchanges = self._places(before, exchange, patient)
+            if not exchanges:
                 return 0
-            ids = [(id,) for _, _, id in places]
-            erased = ranges((writer, seq) for writer, seq, _ in places)
+            ids = [(id,) for _, _, id in exchanges]
+            places = sorted([*((writer, seq) for writer, seq, _ in exchanges), *self._reviews_of([id for _, _, id in exchanges])])
+            erased = ranges(places)
             entry = {"kind": "erasure", "id": f"erasure-{chain.writer}-{chain.seq + 1}", "at": round(at, 3), "by": by, "ranges": erased}
             blank = """UPDATE entries SET body = NULL, words = NULL, words_key = NULL, tenant = NULL, kind = 'erased'
                 WHERE writer = ? AND seq = ?"""
             self._database.write(
                 [
                     *((f"DELETE FROM {table} WHERE id = ?", ids) for table in ("reviews", "hits", "waiting")),  # noqa: S608  # our own names
-                    (blank, [(writer, seq) for writer, seq, _ in places]),
+                    (blank, places),
                     *insert_statements([chain.add(entry), *chain.seal({}, final=True)]),
                 ]
             )
-        return len(places)
+        return len(exchanges)
+
+    def _reviews_of(self, exchanges: Sequence[str]) -> Iterator[tuple[str, int]]:
+        """Where the reviews of these stand: comments may say what the patient wrote."""
+        for first in range(0, len(exchanges), 500):
+            some = exchanges[first : first + 500]
+            marks = ", ".join("?" * len(some))
+            sql = f"SELECT writer, seq FROM entries WHERE exchange IN ({marks}) AND kind = 'review'"  # noqa: S608  # only marks
+            yield from ((str(writer), int(seq)) for writer, seq in self._query(sql, some))
 
     def _places(self, before: float | None, exchange: str | None, patient: str | None) -> list[tuple[str, int, str]]:
         """writer, seq and id of the exchanges to erase, in order."""

@@ -23,9 +23,7 @@ _MONTH = (
     r"|dec(?:ember)?)"
 )
 _ORDINAL = r"\d{1,2}(?:st|nd|rd|th)?"
-_DAY_MONTH = (
-    rf"(?:(?:the\s+)?{_ORDINAL}\s+(?:of\s+)?{_MONTH}|{_MONTH}\s+{_ORDINAL}|\d{{1,2}}-{_MONTH}-(?:19|20)?\d{{2}})\b\.?"
-)
+_DAY_MONTH = rf"(?:(?:the\s+)?{_ORDINAL}\s+(?:of\s+)?{_MONTH}|{_MONTH}\s+{_ORDINAL}|\d{{1,2}}-{_MONTH}-(?:19|20)?\d{{2}})\b\.?"
 _BORN = r"\b(?:dob|d\.o\.b\.?|date of birth|born(?:\s+on)?|birth\s?day(?:\s+is)?|birthdate)\W{1,3}(?:is\s+)?"
 # A name as it is written with capitals, and as patients write it after words that announce nothing else.
 _NAME = r"(?:[A-Z]\.\s*)*[A-Z][\w'’-]*[a-z](?:\s+[A-Z][\w'’-]+){0,2}"

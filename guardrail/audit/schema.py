@@ -8,13 +8,15 @@ the middle leaves the step before. Every store is brought up to date when it is 
 A store that is newer than this program is refused, not used: its tables may mean something else.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
 
-from guardrail.audit.rollups import rollups
+from guardrail.audit.entry import review_entry
+from guardrail.audit.rollups import REVIEW_COLUMNS, Review, review_of, rollups, show_reviews
 from guardrail.audit.row import Row
 from guardrail.errors import StoreError
 
@@ -84,6 +86,26 @@ def _account_for_erased(database: "Database") -> None:
     chain = Chain()
     entry = {"kind": "erasure", "id": f"erasure-{chain.writer}-1", "at": last, "by": "an older version", "ranges": ranges(erased)}
     database.write(insert_statements([chain.add(entry)]))
+
+
+def _chain_reviews(database: "Database") -> None:
+    """Reviews that no entry holds: those from before reviews were entries, or from an older Guardrail to which the store went back."""
+    from guardrail.audit.chain import Chain, insert_statements
+
+    bodies = database.execute("SELECT body FROM entries WHERE kind = 'review' AND body IS NOT NULL")
+    held = Counter(review_of(orjson.loads(bytes(body))) for (body,) in bodies)
+    chain, rows, kept = Chain(), list[Row](), list[Review]()
+    for id, at, state, verdict, comment, reviewer, rule in database.execute(f"SELECT {REVIEW_COLUMNS} FROM reviews ORDER BY at"):  # noqa: S608  # our own names
+        entry = review_entry(id, state, verdict, comment, reviewer, rule=rule, at=at)
+        shown = review_of(entry)
+        if held[shown]:
+            held[shown] -= 1
+            kept.append(shown)
+        else:
+            # Marked, since nobody signed for it: `audit verify` counts these.
+            rows.append(chain.add({**entry, "taken_over": True}))
+    # Made anew from the entries, where times are rounded.
+    database.write([("DELETE FROM reviews", [()]), *show_reviews(kept), *insert_statements(rows)])
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -162,6 +184,8 @@ MIGRATIONS: tuple[Migration, ...] = (
         ),
         fill=_fill_rollups,
     ),
+    # An older Guardrail finds the tables as they were; the entries stay, since chains cannot be cut.
+    Migration("reviews are entries", up=(), down=(), fill=_chain_reviews),
 )
 
 

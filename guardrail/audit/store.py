@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from guardrail.audit.chain import Chain, insert_statements
+from guardrail.audit.chain import Chain, insert_statements, log_seals, newest_heads
 from guardrail.audit.database import Database, open_database
 from guardrail.audit.entry import TextPolicy, access_entry, bare_entry, kept_entry
 from guardrail.audit.journal import Journal, LeftJournal, journal_path, left_journals
@@ -34,7 +34,6 @@ SHIP_SECONDS = 0.25  # what waits so long for company costs one commit together;
 RETRY_SECONDS = 1.0
 SEAL_SECONDS = 60.0
 """How much at most of a chain's end can be cut off unseen by whoever can write to the store and reach no other seal."""
-_NEIGHBOURS = 100  # chains that a seal names: those that moved last
 
 _Item = ExchangeRecord | dict[str, Any]
 """What is queued: an exchange, or an entry that is made already."""
@@ -126,7 +125,7 @@ class AuditStore:
             if time.monotonic() >= next_seal or stop:
                 seal = self._chain.seal(self._heads, final=stop)
                 if seal:
-                    log.info("audit_sealed", writer=seal[0].writer, seq=seal[0].seq, hash=seal[0].hash)
+                    log_seals(seal)
                     next_seal = time.monotonic() + self._seal_seconds
                 rows += seal
             if rows and not self._spool.append(b"".join(map(to_line, rows))):
@@ -237,7 +236,9 @@ class AuditStore:
             chain = Chain(self._signing)
             rows = [chain.add({**entry, "recovered": True}) for id, entry in noted.items() if id not in known]
             if rows:
-                database.write(insert_statements([*rows, *chain.seal({}, final=True)]))
+                seal = chain.seal(newest_heads(database), final=True)
+                database.write(insert_statements([*rows, *seal]))
+                log_seals(seal)
         log.warning("audit_recovered", count=len(rows))
 
     def _insert(self, rows: Sequence[Row]) -> None:
@@ -266,8 +267,7 @@ class AuditStore:
 
     def _read_heads(self) -> dict[str, tuple[int, str]]:
         with self._connected() as database:
-            rows = database.execute("SELECT writer, seq, hash FROM chains ORDER BY at DESC LIMIT ?", [_NEIGHBOURS])
-        return {writer: (seq, digest) for writer, seq, digest in rows}
+            return newest_heads(database)
 
     def _away(self, error: Exception) -> None:
         if self.healthy:

@@ -4,10 +4,12 @@ From the chains alone: edits, deletions, insertions and another order within a c
 that were made up or made over, and ends that were cut off although a seal, their own or a neighbour's, had reached further.
 What comes after the last seal can be cut off unseen: it is counted, and `audit verify --heads FILE` finds it too.
 
-Not covered: reviewers' verdicts, and what the dashboard counts, which is derived.
+Reviews are entries, too; what a store shows of them is compared. Not covered: what the dashboard counts, which is derived.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,7 @@ import orjson
 from guardrail.audit.chain import Heads, columns, seal_message
 from guardrail.audit.entry import START, link
 from guardrail.audit.keys import PublicKey
+from guardrail.audit.rollups import Review, review_of
 from guardrail.audit.row import Row, as_bytes
 
 Claims = dict[str, dict[int, list[tuple[str, str]]]]
@@ -26,11 +29,14 @@ Claims = dict[str, dict[int, list[tuple[str, str]]]]
 class Verification:
     """`heads` is the last (seq, hash) of each writer; `problems` is empty when everything fits.
 
-    `seals` counts seals, `sealed` says how far each writer's own good seals reach, `open` names writers without a final one.
+    `reviews` counts steps of reviews, `taken_over` those from before they were entries, which nobody sealed. `seals`
+    counts seals, `sealed` says how far each writer's own good seals reach, `open` names writers without a final one.
     """
 
     entries: int = 0
     erased: int = 0
+    reviews: int = 0
+    taken_over: int = 0
     seals: int = 0
     unsealed: int = 0
     heads: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -45,8 +51,11 @@ def verify(
     seals: Iterable[Row] = (),
     keys: Sequence[PublicKey] = (),
     kept_heads: Heads | None = None,
+    shown_reviews: Iterable[Review] | None = None,
 ) -> Verification:
     """Check rows that come writer by writer, in order; that seals hold; and that heads kept earlier are still there.
+
+    `shown_reviews` is what a store shows of reviews; an export has no such table.
 
     `seals` are the seals and records of erasure among the rows, as `AuditReader.seals` gives them. Without keys their signatures are
     not checked, and what only a signature could tell is not said.
@@ -57,6 +66,8 @@ def verify(
     for writer, head in (kept_heads or {}).items():
         claims.setdefault(writer, {}).setdefault(head[0], []).append((head[1], "the heads kept before"))
     first_at: dict[str, float] = {}
+    reviews: Counter[Review] = Counter()
+    erased: set[str] = set()
     for row in rows:
         place = f"writer {row.writer}, entry {row.seq}"
         last_seq, last_hash = found.heads.get(row.writer, (0, START))
@@ -67,10 +78,17 @@ def verify(
             found.problems.append(f"{place} ({row.id}): does not follow the entry before it")
         if row.body is None:
             found.erased += 1
+            erased.add(row.id)
             if not witness.has_erased(row.writer, row.seq):
                 found.problems.append(f"{place} ({row.id}): was erased, and no record says so")
         else:
-            if row.kind != "access":  # a command that had no key may note that it exported
+            entry = _read(row.body) if row.kind == "review" else {}
+            if row.kind == "review":
+                with suppress(KeyError, TypeError):  # a forged one is found by its hash
+                    reviews[review_of(entry)] += 1
+                found.taken_over += bool(entry.get("taken_over"))
+            # A command that had no key may note that it exported; a store that was brought up to date, who had reviewed.
+            if row.kind != "access" and not entry.get("taken_over"):
                 first_at.setdefault(row.writer, row.at)
             if complaint := _complaint(row, as_bytes(row.body)):
                 found.problems.append(f"{place} ({row.id}): {complaint}")
@@ -78,7 +96,10 @@ def verify(
             if digest != row.hash:
                 found.problems.append(f"{place}: is not the one that was there, say {who}")
         found.heads[row.writer] = (row.seq, str(row.hash))
+    found.reviews = reviews.total()
     _check_ends(found, witness, first_at, signed=bool(keys))
+    if shown_reviews is not None:
+        _check_reviews(found, reviews, Counter(shown_reviews), erased)
     return found
 
 
@@ -142,6 +163,16 @@ def _check_ends(found: Verification, witness: "_Witness", first_at: Mapping[str,
             found.problems.append(f"writer {writer}: goes on to {seq} behind its closing seal, entry {witness.final[writer]}")
         if signed and witness.since is not None and writer not in found.sealed and first_at.get(writer, 0.0) >= witness.since:
             found.problems.append(f"writer {writer}: has no seal, though others had begun to seal")
+
+
+def _check_reviews(found: Verification, written: Counter[Review], shown: Counter[Review], erased: Container[str]) -> None:
+    """What is shown of reviews is what was written. Those of erased exchanges may have gone with them."""
+    for left, what in ((shown - written, "is shown, and was not written so"), (written - shown, "was written, and is not shown")):
+        found.problems += [
+            f"exchange {exchange}: {verdict or state} by {reviewer} {what}"
+            for exchange, _, state, verdict, _, reviewer, _ in left.elements()
+            if exchange not in erased
+        ]
 
 
 def _complaint(row: Row, body: bytes) -> str | None:

@@ -65,7 +65,8 @@ def verify(url: str | None, exported: Path | None, public_keys: tuple[Path, ...]
         found = verify_rows(read_lines(exported), seals=seals_among(read_lines(exported)), keys=keys, kept_heads=kept)
     elif url is not None:
         with _opened(url) as reader, reader.snapshot():
-            found = verify_rows(reader.chains(), seals=reader.seals(), keys=keys, kept_heads=kept)
+            shown = reader.shown_reviews()
+            found = verify_rows(reader.chains(), seals=reader.seals(), keys=keys, kept_heads=kept, shown_reviews=shown)
     else:
         raise click.UsageError("say what to verify: --audit URL or --export FILE")
     for line in _findings(found, checked=bool(keys)):
@@ -86,6 +87,10 @@ def _findings(found: Verification, *, checked: bool) -> Iterator[str]:
         yield f"{found.seals} seals; {found.unsealed} entries come after the last seal of their writer; a loss there shows with --heads"
         if not checked:
             yield "The seals' signatures were not checked: give --public-key"
+    if found.reviews:
+        yield f"{found.reviews} steps of reviews" + (
+            f"; {found.taken_over} were taken over from an older version, and nobody sealed them before" if found.taken_over else ""
+        )
     if found.open:
         yield f"{len(found.open)} writers without a closing seal: they run, were killed, or were cut short"
 

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from guardrail.audit.keys import TextKeys
+from guardrail.audit.keys import SigningKey, TextKeys
 from guardrail.audit.reader import AuditReader
 from guardrail.dashboard import queries
 from guardrail.dashboard.access import Access
@@ -45,6 +45,7 @@ class Reader:
 
     url: str
     keys: TextKeys | None = None
+    signing: SigningKey | None = None
     _reader: AuditReader | None = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -52,7 +53,7 @@ class Reader:
         """Call `query(reader, *args)` in a thread; raises StoreError."""
         async with self._opening:
             if self._reader is None:
-                self._reader = await asyncio.to_thread(AuditReader, self.url, self.keys)
+                self._reader = await asyncio.to_thread(AuditReader, self.url, self.keys, self.signing)
         try:
             return await asyncio.to_thread(query, self._reader, *args)
         except StoreError:
@@ -208,7 +209,7 @@ class Dashboard:
         if verdict is not None and verdict not in queries.VERDICTS:
             return self._render.problem(request, visitor, 400, "There is no such verdict.")
         id = request.path_params["id"]
-        comment = form.get("comment", "").strip()[:_COMMENT_CHARS] or None
+        comment = form.get("comment", "").replace("\0", "").strip()[:_COMMENT_CHARS] or None
         try:
             if await self._reader.run(AuditReader.entry, id) is None:
                 return self._render.problem(request, visitor, 404, "There is no such exchange, or it was erased.")
