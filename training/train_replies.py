@@ -3,7 +3,7 @@
 Reads the replies of corpus/train/replies*.jsonl and of the files given with --also. Where a reply's lines say which
 sentences are at fault (`spans`), those teach; where only the whole reply is labelled, the sentence that the weights of the
 round before find worst is taken for it. One logistic regression an issue, thresholds on held-out replies (five folds).
-Needs scikit-learn; takes about two minutes.
+Needs scikit-learn; takes half a minute.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from guardrail.engine.guard import Guard
 from guardrail.engine.model import Conversation, Message, Role
 from guardrail.engine.normalize import fold
 from guardrail.engine.reply import Edit, ReplyGuard
-from guardrail.engine.sentences import FIRST_WORD, SentenceScorer, fact_feature, features, word_ids
+from guardrail.engine.sentences import FIRST_WORD, ID_BITS, SentenceScorer, fact_feature, features
 from guardrail.packs.load import load, shipped_rules
 
 HERE = Path(__file__).parent
@@ -51,12 +51,16 @@ ON_A_RED_FLAG = ("false_reassurance", "delay_advice")
 # that share of clean ones would.
 MISSED, HELD = 0.06, 0.06
 REGULARISATION = 2.0
+# Weights below are left out: no sentence is decided by them.
+SMALLEST = 0.04
 UNITS = """mg mgs mcg ml mls g gram grams milligram milligrams unit units iu tablet tablets pill pills capsule capsules puff puffs drop
     drops teaspoon teaspoons tsp spoonful spoonfuls dose doses sachet sachets caplet caplets patch patches gummy gummies"""
 TIMES = """hour hours hourly day days daily week weeks weekly month months minute minutes night nights morning mornings evening evenings
     bedtime noon lunchtime tomorrow tonight today"""
 NUMBERS = """one two three four five six seven eight nine ten twelve fifteen twenty thirty forty half quarter double twice once couple
     another"""
+# A feature counts that stands in so many sentences: rarer ones add little, and every one costs memory that has to be near.
+SEEN = 5
 # Words whose class would say less than they do.
 OWN = """i you he she it we they the a an and or but not no is are was be to of in on at for with your my this that can could may might
     should will would have has had do does did if as from so me doctor pharmacist"""
@@ -82,6 +86,7 @@ class Reply:
 
 class Splitter(ReplyGuard):
     """Takes a reply apart as the reply guard does, and reviews nothing."""
+
     @property
     def sentences(self) -> list[tuple[int, int, list[str]]]:
         return self.__dict__.setdefault("found", [])
@@ -121,8 +126,11 @@ def asked(reply: Reply, head: str) -> bool:
     return head not in ON_A_RED_FLAG or "red_flag" in reply.facts
 
 
-def word_classes(guard: Guard) -> dict[str, tuple[int, int]]:
-    """Every word with its own id and its class's: medicines, numbers, units and times first, else as in word_classes.tsv."""
+def word_classes(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
+    """Every word with its own id, if it is seen often enough, and its class's.
+
+    Classes are medicines, numbers, units and times first, else those of word_classes.tsv.
+    """
     classes: dict[str, str] = {}
     for line in (HERE / "word_classes.tsv").read_text(encoding="utf-8").splitlines():
         word, _, fine = line.split("\t")
@@ -135,10 +143,13 @@ def word_classes(guard: Guard) -> dict[str, tuple[int, int]]:
         classes.update(dict.fromkeys(listed.split(), name))
     for word in OWN.split():
         classes[word] = word
+    seen = Counter(w for row in rows for w in row.words)
     ids: dict[str, int] = {"a number": 2}
-    for name in (*sorted(set(classes.values())), *sorted(classes)):
+    for name in (*sorted(set(classes.values())), *sorted(w for w, n in seen.items() if n >= SEEN)):
         ids.setdefault(name, FIRST_WORD + len(ids))
-    return {word: (ids[word], ids[name]) for word, name in classes.items()}
+    assert max(ids.values()) < 1 << ID_BITS, "more words than features have room for: raise SEEN"
+    own = {w: ids[w] for w, n in seen.items() if n >= SEEN and not w[0].isdigit()}
+    return {w: (own.get(w, 0), ids[classes[w]] if w in classes else 0) for w in (*classes, *(own.keys() - classes.keys()))}
 
 
 def found_in(row: Row, words: dict[str, tuple[int, int]]) -> list[int]:
@@ -146,8 +157,8 @@ def found_in(row: Row, words: dict[str, tuple[int, int]]) -> list[int]:
     sentence = SentenceScorer((), words, {}, (), (), ()).begin()
     out = [fact_feature(f) for f in row.facts]
     for word in row.words:
-        out += features(word_ids(word, words), sentence.last)
         sentence.add(word)
+        out += features(*sentence.words[-3:])
     return out
 
 
@@ -201,10 +212,10 @@ def main() -> None:
     chosen = parser.parse_args()
     guard = Guard(load(shipped_rules()).knowledge)
     replies, rows = read([*sorted((HERE.parent / "corpus" / "train").glob("replies*.jsonl")), *chosen.also], guard)
-    words = word_classes(guard)
+    words = word_classes(rows)
     listed = [found_in(r, words) for r in rows]
     seen = Counter(f for found in listed for f in set(found))
-    columns = {f: i for i, f in enumerate(f for f, n in seen.items() if n > 1)}
+    columns = {f: i for i, f in enumerate(f for f, n in seen.items() if n >= SEEN)}
     x = matrix(listed, columns)
     print(f"{len(replies)} replies, {len(rows)} sentences, {len(columns)} features", flush=True)
     fold = np.random.default_rng(0).integers(0, chosen.folds, len(replies))
@@ -244,15 +255,17 @@ def main() -> None:
         thresholds.append(threshold)
         leans.append(lean)
     table = np.stack(coefficients, axis=1)
-    table[np.abs(table) < 0.02] = 0
+    table[np.abs(table) < SMALLEST] = 0
     kept = np.flatnonzero(np.abs(table).max(axis=1) > 0)
     names = np.array(list(columns))[kept]
+    used = {i for name in names.tolist() for i in (name % (1 << ID_BITS), (name >> ID_BITS) % (1 << ID_BITS))}
+    words = {w: ids for w, (own, group) in words.items() if any(ids := (own * (own in used), group * (group in used)))}
     np.savez_compressed(
         chosen.out,
         heads=np.array(HEADS),
         words=np.array(list(words)),
-        ids=np.array(list(words.values()), dtype=np.uint32),
-        features=names.astype(np.int64),
+        ids=np.array(list(words.values()), dtype=np.uint16),
+        features=names.astype(np.int32),
         weights=table[kept].astype(np.float16),
         bias=np.array(bias),
         thresholds=np.array(thresholds),

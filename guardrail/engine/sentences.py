@@ -1,28 +1,30 @@
 """A trained reader of replies: what is wrong with a sentence, told word by word while it is written.
 
 A linear model over the words of one sentence, in their order: each word, its class of words like it ("ibuprofen" is a
-medicine, "four" a number), pairs and triples of both, and what is known of the conversation. Its sums only ever grow by the
-next word, so that the reply guard can hold a sentence as soon as it leans towards an issue, and judge it at its end. Because
-it is linear, the words shown as evidence are exactly what the score is made of.
+medicine, "four" a number), each with the one before it and the one before that, and what is known of the conversation. Its
+sums only ever grow by the next word, so that the reply guard can hold a sentence as soon as it leans towards an issue, and
+judge it at its end. Because it is linear, the words shown as evidence are exactly what the score is made of.
 
 How the weights are made: `training/train_replies.py`. Not done here: what follows from an issue (`replies`, `reply`).
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 FACTS = ("red_flag", "emergency", "crisis", "medication", "image", "health")
 """What may be known of the conversation, in the order of their features."""
-_ID_BITS = 18
+ID_BITS = 14
+"""Ids of words and classes are below 1 << ID_BITS, so that every feature is a small number, which is looked up quickest."""
 _START, _NUMBER = 1, 2
 _FIRST_FACT = 3
 FIRST_WORD = _FIRST_FACT + len(FACTS)
 """Ids below are taken; words and classes share the others."""
-# One salt a kind of feature, so that equal ids never share one.
-_ONE, _PAIR, _SKIP, _THREE, _WIDE = (k << (3 * _ID_BITS) for k in range(1, 6))
-_NOTHING_BEFORE = ((_START, _START), (0, 0), (0, 0))
-"""What stands before the first word, the nearest first."""
+# A feature of one word is its id; of two, the id of the earlier above it, marked when a word stands between them.
+_APART = 1 << (2 * ID_BITS)
+_UNKNOWN = (0, 0)
+_DIGITS = (_NUMBER, _NUMBER)
+_BEGIN = (_START, _START)
 
 Weights = Mapping[int, tuple[tuple[int, float], ...]]
 """Feature -> (head, weight) pairs; most features speak for one or two heads only."""
@@ -59,24 +61,29 @@ class Sentence:
     scorer: SentenceScorer
     sums: list[float]
     leans: list[float]
-    last: tuple[tuple[int, int], ...] = _NOTHING_BEFORE
-    words: list[tuple[int, int]] = field(default_factory=list)
+    words: list[tuple[int, int]] = field(default_factory=lambda: [_UNKNOWN, _BEGIN])
+    """Behind the two that stand before the first."""
     leaning: bool = False
 
     def add(self, word: str) -> bool:
         """Take the next word, folded; whether the sentence leans towards an issue now."""
-        scorer = self.scorer
-        own = word_ids(word, scorer.words)
-        self.words.append(own)
-        sums, weights = self.sums, scorer.weights
+        weights = self.scorer.weights
+        sums = self.sums
+        words = self.words
+        words.append(word_ids(word, self.scorer.words))
         moved = False
-        for feature in features(own, self.last):
-            for head, weight in weights.get(feature, ()):
-                sums[head] += weight
+        for feature in features(words[-3], words[-2], words[-1]):
+            found = weights.get(feature)
+            if found is not None:
                 moved = True
-        self.last = (own, self.last[0], self.last[1])
+                for head, weight in found:
+                    sums[head] += weight
         if moved:
-            self.leaning = any(map(float.__gt__, sums, self.leans))
+            self.leaning = False
+            for value, lean in zip(sums, self.leans, strict=True):
+                if value > lean:
+                    self.leaning = True
+                    break
         return self.leaning
 
     def said(self) -> list[str]:
@@ -93,45 +100,43 @@ class Sentence:
         """The places of the words that speak most for a head, in order."""
         scorer = self.scorer
         number = scorer.heads.index(head)
+        weights = scorer.weights
+        words = self.words
         shares: list[tuple[float, int]] = []
-        last = _NOTHING_BEFORE
-        for place, own in enumerate(self.words):
-            share = sum(w for f in features(own, last) for h, w in scorer.weights.get(f, ()) if h == number)
-            shares.append((share, place))
-            last = (own, last[0], last[1])
+        for place in range(2, len(words)):
+            found = features(words[place - 2], words[place - 1], words[place])
+            shares.append((sum(w for f in found for h, w in weights.get(f, ()) if h == number), place - 2))
         best = sorted((s for s in shares if s[0] > 0), reverse=True)[:most]
         return sorted(place for _, place in best)
 
 
 def word_ids(word: str, known: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
     """A word's own id and that of its class; numbers share one, and words not seen in training have none."""
-    if word[0].isdigit():
-        return (_NUMBER, _NUMBER)
-    return known.get(word, (0, 0))
+    return known.get(word) or (_DIGITS if word[0].isdigit() else _UNKNOWN)
 
 
 def fact_feature(fact: str) -> int:
     """The feature of a fact of the conversation."""
-    return _ONE | (_FIRST_FACT + FACTS.index(fact))
+    return _FIRST_FACT + FACTS.index(fact)
 
 
-def features(own: tuple[int, int], last: Sequence[tuple[int, int]]) -> list[int]:
-    """The features that a word adds behind the three before it. Its class counts beside the word itself."""
+def features(second: tuple[int, int], first: tuple[int, int], word: tuple[int, int]) -> list[int]:
+    """The features that a word adds behind the two before it, the nearest last. Its class counts beside the word itself."""
     found: list[int] = []
-    for view in (0, 1):
-        word = own[view]
-        if not word:
-            continue
-        one, two, three = last[0][view], last[1][view], last[2][view]
-        found.append(_ONE | word)
-        if one:
-            found.append(_PAIR | one << _ID_BITS | word)
-        if two:
-            found.append(_SKIP | two << _ID_BITS | word)
-            if one:
-                found.append(_THREE | two << 2 * _ID_BITS | one << _ID_BITS | word)
-        if three:
-            found.append(_WIDE | three << _ID_BITS | word)
-        if own[0] == own[1] and one == last[0][1 - view] and two == last[1][1 - view] and three == last[2][1 - view]:
-            break  # the same in both views: say it once
+    own, group = word
+    if own:
+        found.append(own)
+        if first[0]:
+            found.append(first[0] << ID_BITS | own)
+        if second[0]:
+            found.append(_APART | second[0] << ID_BITS | own)
+    if group:
+        # What is the same in both views is said once.
+        same = group == own
+        if not same:
+            found.append(group)
+        if first[1] and not (same and first[0] == first[1]):
+            found.append(first[1] << ID_BITS | group)
+        if second[1] and not (same and second[0] == second[1]):
+            found.append(_APART | second[1] << ID_BITS | group)
     return found

@@ -49,18 +49,16 @@ def read_sentence_scorer(path: Path, read_bytes: list[bytes], problems: list[Pro
         heads: tuple[str, ...] = tuple(arrays["heads"].tolist())
         ids = zip(*arrays["ids"].T.tolist(), strict=True)
         places, columns = arrays["weights"].nonzero()
-        listed: dict[int, list[tuple[int, float]]] = {}
         values = arrays["weights"].astype(np.float64)[places, columns].tolist()
         same: dict[tuple[int, float], tuple[int, float]] = {}  # weights are rounded, so that few of them differ
-        for place, head, value in zip(places.tolist(), columns.tolist(), values, strict=True):
-            weight = head, value
-            listed.setdefault(place, []).append(same.setdefault(weight, weight))
-        names = arrays["features"].tolist()
-        weights = {names[place]: tuple(pairs) for place, pairs in listed.items()}
+        listed: dict[int, list[tuple[int, float]]] = {}
+        for feature, *weight in zip(arrays["features"][places].tolist(), columns.tolist(), values, strict=True):
+            pair = weight[0], weight[1]
+            listed.setdefault(feature, []).append(same.setdefault(pair, pair))
         return SentenceScorer(
             heads=heads,
             words=dict(zip(arrays["words"].tolist(), ids, strict=True)),
-            weights=weights,
+            weights={feature: tuple(pairs) for feature, pairs in listed.items()},
             bias=tuple(arrays["bias"].tolist()),
             thresholds=tuple(arrays["thresholds"].tolist()),
             leans=tuple(arrays["leans"].tolist()),

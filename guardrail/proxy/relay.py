@@ -28,6 +28,8 @@ SLICE_CHARS = 4000
 """Text given to a reply guard at once: like the engine's pieces, a few milliseconds of work."""
 MOST_NAMES = 50
 """Names of what was not evaluated that are kept of one reply."""
+# What is read of a plain frame beside its text.
+_NOTHING_READ = Reading()
 # Text of unknown fields is reviewed like tool arguments: in full, with nothing added to it.
 _GUARD_CHANNEL: dict[Kind, str] = {
     "content": "content",
@@ -184,6 +186,15 @@ class _Held:
     reading: Reading
     parts: list[_Part] = field(default_factory=list)
     before: list[tuple[int, str]] = field(default_factory=list)
+    plain: bytes = b""
+    """The data of a plain frame, of which no document was made yet."""
+
+    def open(self) -> Any:
+        """The document, made now where there was none."""
+        if self.plain:
+            self.document = orjson.loads(self.plain)
+            self.plain = b""
+        return self.document
 
 
 class _Relay:
@@ -317,7 +328,7 @@ class _Relay:
                 continue
             text = part.shown()
             if text != part.piece.text:
-                held.document = _put(held.document, part.piece, text)
+                held.document = _put(held.open(), part.piece, text)
                 changed = True
         if held.reading.remove and self._remove_unreadable:
             for path in held.reading.remove:
@@ -405,7 +416,7 @@ class StreamRelay(_Relay):
             if not self._held:
                 out.append(raw)
             return
-        if not self._held and self._take_plain(raw, event, data, out):
+        if self._take_plain(raw, event, data, out):
             return
         document: Any
         try:
@@ -445,36 +456,32 @@ class StreamRelay(_Relay):
             self.done = True
 
     def _take_plain(self, raw: bytes, event: bytes, data: bytes, out: list[bytes]) -> bool:
-        """The short way of a frame that holds more of an open text, while nothing is held: as long as the guard lets it flow."""
+        """The short way of a frame that holds more of an open text: nothing of it is read but the text."""
         channel = self._flowing
-        if channel is None or len(self._channels) != 1 or not channel.plain or channel.finished:
+        if channel is None or len(self._channels) != 1 or channel.finished or channel.cut_at is not None:
             return False
         found = self._reader.plain(data)
         if found is None:
             return False
         text, name = found
         segment = channel.segments.get(name)
-        if segment is None or segment[1] != channel.length:
+        start = channel.length
+        if segment is None or segment[1] != start:
             return False
         channel.feed(text)
         segment[1] = channel.length
-        if channel.plain and channel.released == channel.length:
+        held = self._held
+        shown = channel.released == channel.length and channel.cut_at is None and (channel.plain or start >= channel.edited_to)
+        if shown and not held and not self._reader.passed(data):
             out.append(raw)
             return True
-        self._hold_fed(raw, event, data, channel, text, out)
-        return True
-
-    def _hold_fed(self, raw: bytes, event: bytes, data: bytes, channel: _Channel, text: str, out: list[bytes]) -> None:
-        """A plain frame whose text, already given to the guard, has to wait, or was edited or cut."""
-        document = orjson.loads(data)
-        reading = self._reader.read(event, document)
-        held = _Held(raw, event, document, reading)
-        held.parts.extend(_Part(piece, channel, channel.length - len(text), channel.length) for piece in reading.pieces)
-        self._held.append(held)
-        self._heed(channel)
-        if self._cut:
+        piece = Piece(0, "content", "", self._reader.plain_path, text, name)
+        held.append(_Held(raw, event, None, _NOTHING_READ, [_Part(piece, channel, start, channel.length)], plain=data))
+        if channel.cut_at is not None:
+            self._heed(channel)
             self._carry_out_cuts(out)
         self._release(out)
+        return True
 
     def _end_groups(self, reading: Reading) -> None:
         """Groups end with the newest frame: review them to the end, and put what is added where it belongs."""
@@ -516,7 +523,10 @@ class StreamRelay(_Relay):
         for group, text in held.before:
             self._insert(group, text, out)
         changed = self._write_parts(held)
-        document = held.document
+        if held.plain and not without and not self._reader.passed(held.plain):
+            out.append(held.raw)
+            return
+        document = held.open()
         if without:
             document = self._reader.without(document, without.keys())
             if document is None:

@@ -2,19 +2,17 @@
 
 import math
 
-import pytest
-
 from guardrail.engine.sentences import FIRST_WORD, Sentence, SentenceScorer, fact_feature, features
 
 TAKE, TWO, CLASS = FIRST_WORD, FIRST_WORD + 1, FIRST_WORD + 2
 WORDS = {"take": (TAKE, TAKE), "two": (TWO, CLASS), "three": (FIRST_WORD + 3, CLASS)}
 
-
+NONE = (0, 0)
 
 
 def scorer(leans: float = 0.5) -> SentenceScorer:
-    single = features((TAKE, TAKE), [(0, 0)] * 3)[0]
-    pair = next(f for f in features((TWO, CLASS), [(TAKE, TAKE), (0, 0), (0, 0)]) if f not in features((TWO, CLASS), [(0, 0)] * 3))
+    single = features(NONE, NONE, (TAKE, TAKE))[0]
+    pair = next(f for f in features(NONE, (TAKE, TAKE), (TWO, CLASS)) if f not in features(NONE, NONE, (TWO, CLASS)))
     weights = {single: ((0, 1.0),), pair: ((0, 2.0),), fact_feature("red_flag"): ((1, 4.0),)}
     return SentenceScorer(("dose", "calm"), WORDS, weights, (-1.0, -3.0), (1.5, 0.5), (leans, 0.0))
 
@@ -33,7 +31,7 @@ def test_a_sentence_leans_before_it_is_said_and_is_said_at_its_end() -> None:
 
 def test_words_of_a_class_share_its_weight() -> None:
     shared = dict(scorer().weights)
-    of_class = next(f for f in features((0, CLASS), [(TAKE, TAKE), (0, 0), (0, 0)]) if f not in features((0, CLASS), [(0, 0)] * 3))
+    of_class = next(f for f in features(NONE, (TAKE, TAKE), (0, CLASS)) if f not in features(NONE, NONE, (0, CLASS)))
     one = SentenceScorer(("dose",), WORDS, {**shared, of_class: ((0, 5.0),)}, (0.0,), (4.0,), (0.0,))
     sentence = one.begin()
 
@@ -62,6 +60,18 @@ def test_evidence_is_the_words_that_weigh_most() -> None:
     assert sentence.evidence("dose") == [1, 2]
 
 
-@pytest.mark.parametrize("own", [(0, 0)])
-def test_an_unknown_word_has_no_features(own: tuple[int, int]) -> None:
-    assert features(own, [(TAKE, TAKE), (0, 0), (0, 0)]) == []
+def test_an_unknown_word_has_no_features() -> None:
+    assert features((TAKE, TAKE), (TAKE, TAKE), NONE) == []
+
+
+def test_two_words_beside_each_other_are_not_the_two_with_a_word_between() -> None:
+    beside, apart = features(NONE, (TAKE, TAKE), (TWO, TWO)), features((TAKE, TAKE), NONE, (TWO, TWO))
+
+    assert beside != apart
+    assert len(set(beside) | set(apart)) == 3
+
+
+def test_what_is_the_same_for_word_and_class_counts_once() -> None:
+    found = features((TAKE, TAKE), (TWO, CLASS), (TAKE, TAKE))
+
+    assert len(found) == len(set(found))

@@ -226,6 +226,8 @@ class ChatCompletions:
 class ChatStream:
     """Reads `chat.completion.chunk` frames; writes more of them in the likeness of the last one read."""
 
+    plain_path: Path = ("choices", 0, "delta", "content")
+
     def __init__(self, request: Request, stamp: Stamp) -> None:
         self._request = request
         self._head = _head(request, stamp, "chat.completion.chunk")
@@ -237,8 +239,11 @@ class ChatStream:
             found = _decode_plain(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        self._last_plain = data
         return found.choices[0].delta.content, ""
+
+    def passed(self, data: bytes) -> bool:
+        self._last_plain = data
+        return False
 
     def read(self, event: bytes, document: Any) -> Reading:
         if isinstance(document, bytes):

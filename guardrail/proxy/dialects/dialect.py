@@ -93,12 +93,18 @@ class Shown(Protocol):
 class StreamReader(Protocol):
     """Reads one stream, and writes more frames of it that fit behind those already `sent`."""
 
+    plain_path: Path
+    """Where a plain frame's text stands in it."""
+
     def plain(self, data: bytes) -> tuple[str, str] | None:
         """Text and segment of a frame that holds a piece of the content of group 0 and nothing else that is new.
 
-        Nearly every frame is like that, so this is quick: a strict typed decode, and None for whatever does not fit. A frame
-        for which it gives text may be sent as it came without `sent` being told.
+        Nearly every frame is like that, so this is quick: a strict typed decode, and None for whatever does not fit. It changes
+        nothing: such a frame need not be `read`.
         """
+
+    def passed(self, data: bytes) -> bool:
+        """A plain frame goes to the client as it came; True when it has to be written anew to fit, and told as `sent`."""
 
     def read(self, event: bytes, document: Any) -> Reading:
         """Read a frame. `document` is its JSON, or the bare bytes where it is not JSON (`[DONE]`)."""

@@ -12,7 +12,7 @@ import orjson
 
 from guardrail.engine.model import Message, Role
 from guardrail.errors import MalformedRequest
-from guardrail.proxy.dialects.dialect import ERROR_KINDS, Framing, Piece, Reading, Request, Shown, Stamp
+from guardrail.proxy.dialects.dialect import ERROR_KINDS, Framing, Path, Piece, Reading, Request, Shown, Stamp
 from guardrail.proxy.dialects.requests import check_body, decode_error, error_kind, read_part, read_parts, string_or_none, texts_in
 from guardrail.proxy.dialects.shape import SKIP, Each, Either, OneOf, Shape, Strings, Text, find_strings, find_text
 from guardrail.proxy.sse import write_event
@@ -206,6 +206,8 @@ class Messages:
 class MessagesStream:
     """Reads a Messages stream; writes blocks behind what the client has seen."""
 
+    plain_path: Path = ("delta", "text")
+
     def __init__(self, request: Request, stamp: Stamp) -> None:
         self._message = _message(request, stamp)
         self._kinds: dict[int, str] = {}
@@ -221,6 +223,9 @@ class MessagesStream:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         return found.delta.text, f".{found.index}"
+
+    def passed(self, data: bytes) -> bool:
+        return False
 
     def read(self, event: bytes, document: Any) -> Reading:
         reading = Reading()

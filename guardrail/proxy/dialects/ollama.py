@@ -12,7 +12,7 @@ import orjson
 
 from guardrail.engine.model import Message, Role
 from guardrail.errors import MalformedRequest
-from guardrail.proxy.dialects.dialect import Framing, Reading, Request, Shown, Stamp
+from guardrail.proxy.dialects.dialect import Framing, Path, Reading, Request, Shown, Stamp
 from guardrail.proxy.dialects.requests import check_body, decode_error, error_kind, read_parts
 from guardrail.proxy.dialects.shape import SKIP, UNREADABLE, Each, Shape, Strings, Text, find_strings, find_text
 
@@ -178,6 +178,8 @@ class OllamaGenerate(_Ollama):
 class OllamaStream:
     """Reads the lines of a reply."""
 
+    plain_path: Path = ("message", "content")
+
     def __init__(self, request: Request, stamp: Stamp, shape: Shape, path: tuple[str, ...]) -> None:
         self._model = request.model
         self._stamp = stamp
@@ -193,6 +195,9 @@ class OllamaStream:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         return found.message.content, ""
+
+    def passed(self, data: bytes) -> bool:
+        return False
 
     def read(self, event: bytes, document: Any) -> Reading:
         reading = Reading()

@@ -13,7 +13,7 @@ import orjson
 
 from guardrail.engine.model import Message, Role
 from guardrail.errors import MalformedRequest
-from guardrail.proxy.dialects.dialect import ERROR_KINDS, Framing, Kind, Piece, Reading, Request, Shown, Stamp
+from guardrail.proxy.dialects.dialect import ERROR_KINDS, Framing, Kind, Path, Piece, Reading, Request, Shown, Stamp
 from guardrail.proxy.dialects.requests import check_body, decode_error, error_kind, read_parts, string_or_none, strings_in, texts_in
 from guardrail.proxy.dialects.shape import SKIP, UNREADABLE, Each, OneOf, Shape, Strings, Text, find_strings, find_text
 from guardrail.proxy.sse import write_event
@@ -262,6 +262,8 @@ class Responses:
 class ResponsesStream:
     """Reads a Responses stream; keeps the response as the client has seen it, to be able to complete it."""
 
+    plain_path: Path = ("delta",)
+
     def __init__(self, request: Request, stamp: Stamp) -> None:
         self._response = _response(request, stamp)
         self._stamp = stamp
@@ -277,26 +279,31 @@ class ResponsesStream:
         self._done: list[dict[str, Any]] = []
         self._inserted: list[dict[str, Any]] = []
         self._tools = False
+        self._plain: _PlainDelta | None = None
+        self._plain_data = b""
 
     # Read
 
     def plain(self, data: bytes) -> tuple[str, str] | None:
-        if self._shift:
-            return None  # it has to be renumbered
         try:
-            found = _decode_plain(data)
+            found = self._plain = _decode_plain(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        if found.sequence_number >= 0:
-            self._number = found.sequence_number + 1
+        self._plain_data = data
         return found.delta, f".{found.output_index}.{found.content_index}"
+
+    def passed(self, data: bytes) -> bool:
+        if self._shift:
+            return True  # it has to be renumbered
+        found = self._plain if data is self._plain_data else _decode_plain(data)
+        if found is not None and found.sequence_number >= 0:
+            self._number = found.sequence_number + 1
+        return False
 
     def read(self, event: bytes, document: Any) -> Reading:
         reading = Reading()
         kind = document.get("type") if isinstance(document, dict) else None
         name = kind.removeprefix(_PREFIX) if isinstance(kind, str) else ""
-        if name == "output_text.delta" and document.get("sequence_number") == self._number - 1:
-            self._number -= 1  # taken the quick way, and held after all: not sent yet
         own = ""
         if name in _DELTAS:
             own = "delta"
