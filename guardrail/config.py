@@ -135,7 +135,9 @@ class Settings(BaseModel):
         {}, description="Who may see the dashboard: name, password (as guardrail password prints it) and role; none: nobody may."
     )
     dashboard_url: str | None = Field(
-        None, pattern="^https?://[^/]+$", description="Where browsers find the dashboard: https://guardrail.example.org, without a path."
+        None,
+        pattern="^https?://[^/]+$",
+        description="Where browsers find the dashboard: https://guardrail.example.org, without a path. Links in alerts begin with it.",
     )
     dashboard_oidc: OidcSettings | None = Field(
         None, description="Single sign-on to the dashboard: issuer, client_id, client_secret, roles by group; docs/operations.md shows it."

@@ -71,7 +71,8 @@ class Monitoring:
         key = settings.audit_key.get_secret_value().encode() if settings.audit_key else os.urandom(32)
         self._tenant_key = key if settings.audit_tenants == "pseudonym" else None
         if settings.alerts is not None:
-            self._alerts = Alerts(settings.alerts, settings.audit, key, lambda: self._store is None or self._store.healthy, self._metrics)
+            address = settings.dashboard_url
+            self._alerts = Alerts(settings.alerts, settings.audit, key, self._store_works, self._metrics, address=address)
         if settings.audit is None:
             return routes
         signing, keys = read_keys(settings)
@@ -135,6 +136,9 @@ class Monitoring:
         self.admission.close()
         if self._metrics is not None:
             self._metrics.close()
+
+    def _store_works(self) -> bool:
+        return self._store is None or self._store.healthy
 
     def _kept(self, record: ExchangeRecord) -> ExchangeRecord:
         return replace(record, tenant=pseudonym(self._tenant_key, record.tenant)) if self._tenant_key else record

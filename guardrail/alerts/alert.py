@@ -44,7 +44,10 @@ class Escalation(BaseModel):
 
 
 class Alert(BaseModel):
-    """`key` names the matter: what has the same key is told once. `at` is in seconds since the epoch."""
+    """`key` names the matter: what has the same key is told once. `at` is in seconds since the epoch.
+
+    `over`: the condition that was told under this key holds no longer.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,6 +60,12 @@ class Alert(BaseModel):
     facts: dict[str, str] = {}
     link: str | None = None
     escalation: Escalation | None = None
+    over: bool = False
+
+    @property
+    def place(self) -> str:
+        """Its key in an outbox, where that a condition is over does not take the place of that it holds."""
+        return f"{self.key}:over" if self.over else self.key
 
     @property
     def time(self) -> str:

@@ -7,20 +7,19 @@ arrives at least once, and twice when a process dies between sending and writing
 The table is this module's own and lies beside those of `audit/schema.py`. An Outbox may be used from several threads.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from guardrail.alerts.alert import Alert, Due, digest
-from guardrail.audit.database import Database, open_database
-from guardrail.errors import StoreError
+from guardrail.audit.database import Database, SharedDatabase
 
-T = TypeVar("T")
 IN_MEMORY: Final = "sqlite:///:memory:"
 """For what must leave without the store."""
+_TURN_SECONDS: Final = 60.0
 KEEP_SECONDS: Final = 30 * 86_400
 """So long it can be seen what became of an alert. No longer than needed for that; far longer than a receiver may be away."""
 _TABLES = (
@@ -35,13 +34,12 @@ _ADD = """INSERT INTO alert_outbox (key, receiver, id, state, made_at, due_at, a
     ON CONFLICT (key, receiver) DO UPDATE SET id = excluded.id, state = 'pending', made_at = excluded.made_at,
     due_at = excluded.due_at, attempts = 0, error = NULL, body = excluded.body
     WHERE alert_outbox.made_at <= ?"""
+_END = "DELETE FROM alert_outbox WHERE key = ? AND receiver = ?"
 # The rows are chosen once, in a table of their own: PostgreSQL may run a subquery in WHERE more than once, each time with other rows.
 _CLAIM = """WITH due AS MATERIALIZED (
     SELECT key, receiver FROM alert_outbox WHERE state = 'pending' AND receiver = ? AND due_at <= ? ORDER BY due_at LIMIT ? {skip})
     UPDATE alert_outbox SET due_at = ?, attempts = attempts + 1 WHERE (key, receiver) IN (SELECT key, receiver FROM due)
     RETURNING receiver, id, made_at, attempts, body"""
-
-
 _ANY_DUE = "SELECT 1 FROM alert_outbox WHERE state = 'pending' AND receiver = ? AND due_at <= ? LIMIT 1"
 
 
@@ -60,18 +58,18 @@ class Outbox:
     """The outbox in the store of a URL. Every method raises StoreError while the store is away, and opens it again by itself."""
 
     def __init__(self, url: str = IN_MEMORY) -> None:
-        self._url = url
+        self._store = SharedDatabase(url, _TABLES)
         # Two replicas that claim at once must not wait for each other. SQLite has one writer at a time anyway.
         self._claim = _CLAIM.format(skip="" if url.startswith("sqlite:") else "FOR UPDATE SKIP LOCKED")
-        self._lock = threading.Lock()
-        self._database: Database | None = None
 
     def add(self, due: Sequence[Due], now: float) -> None:
         """Put alerts in, each for its receivers, unless its matter is there from less than `repeat_seconds` ago (None: from ever)."""
         # In one order everywhere: replicas that add the same must not lock each other out.
         rows = sorted(row for one in due for row in _rows(one, now))
+        # What is over can be told anew, and is not told any more after that.
+        over = sorted({(one.alert.key, receiver) for one in due if one.alert.over for receiver in one.send})
         if rows:
-            self._use(lambda database: database.write([(_ADD, rows)]))
+            self._store.use(lambda database: database.write([(_END, over), (_ADD, rows)] if over else [(_ADD, rows)]))
 
     def claim(self, receiver: str, now: float, lease_seconds: float, limit: int) -> list[Delivery]:
         """Deliveries that are due, which nobody else gets until the lease ends. Each counts as an attempt."""
@@ -82,7 +80,7 @@ class Outbox:
                 return []
             return database.execute(self._claim, [receiver, now, limit, now + lease_seconds])
 
-        found = self._use(claimed)
+        found = self._store.use(claimed)
         found.sort(key=lambda row: row[2])  # RETURNING keeps no order
         return [Delivery(i, r, made, attempts, alert) for r, i, made, attempts, body in found if (alert := _read(body)) is not None]
 
@@ -101,53 +99,38 @@ class Outbox:
     def pending(self) -> dict[str, int]:
         """How many are on their way, by receiver."""
         sql = "SELECT receiver, COUNT(*) FROM alert_outbox WHERE state = 'pending' GROUP BY receiver"
-        return {str(receiver): int(count) for receiver, count in self._use(lambda database: database.execute(sql))}
+        return {str(receiver): int(count) for receiver, count in self._store.use(lambda database: database.execute(sql))}
 
     def newest_exchange(self) -> float | None:
         """When the newest exchange of any replica was recorded."""
-        rows = self._use(lambda database: database.execute("SELECT MAX(at) FROM entries WHERE kind = 'exchange'"))
+        rows = self._store.use(lambda database: database.execute("SELECT MAX(at) FROM entries WHERE kind = 'exchange'"))
         return None if rows[0][0] is None else float(rows[0][0])
 
     def forget(self, before: float) -> None:
         """Remove what is done and older."""
         sql = "DELETE FROM alert_outbox WHERE state <> 'pending' AND made_at < ?"
-        self._use(lambda database: database.execute(sql, [before]))
+        self._store.use(lambda database: database.execute(sql, [before]))
 
     def close(self) -> None:
-        with self._lock:
-            self._drop()
+        self._store.close()
 
     def _settle(self, delivery: Delivery, state: str, due_at: float, error: str | None) -> None:
         # Only the latest claim counts: after its lease somebody else may be at it, or the matter may be a newer one.
         body = "" if state == "pending" else ", body = NULL"
         sql = f"UPDATE alert_outbox SET state = ?, due_at = ?, error = ?{body} WHERE key = ? AND receiver = ? AND id = ? AND attempts = ?"  # noqa: S608  # our own names
-        values = [state, due_at, error, delivery.alert.key, delivery.receiver, delivery.id, delivery.attempts]
-        self._use(lambda database: database.execute(sql, values))
-
-    def _use(self, work: Callable[[Database], T]) -> T:
-        with self._lock:
-            try:
-                if self._database is None:
-                    self._database = _open(self._url)
-                return work(self._database)
-            except StoreError:
-                self._drop()
-                raise
-
-    def _drop(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        values = [state, due_at, error, delivery.alert.place, delivery.receiver, delivery.id, delivery.attempts]
+        self._store.use(lambda database: database.execute(sql, values))
 
 
 def _rows(due: Due, now: float) -> Iterator[tuple[Any, ...]]:
     alert, repeat_seconds = due.alert, due.repeat_seconds
     told_before = now - repeat_seconds if repeat_seconds is not None else float("-inf")
     # Replicas that see the same thing at about the same time give it the same id.
-    turn = int(now // repeat_seconds) if repeat_seconds else 0
+    # A condition that ends and comes back within a turn is another matter: then turns are short.
+    turn = int(now // min(repeat_seconds, _TURN_SECONDS)) if repeat_seconds else 0
     body = alert.model_dump_json(exclude_defaults=True)
     for receiver in set(due.send):
-        yield alert.key, receiver, digest(alert.key, receiver, turn), now, now, body, told_before
+        yield alert.place, receiver, digest(alert.place, receiver, turn), now, now, body, told_before
 
 
 def _read(body: str) -> Alert | None:
@@ -157,25 +140,9 @@ def _read(body: str) -> Alert | None:
         return None  # of a newer version, while replicas are being replaced: one of those will take it when the lease ends
 
 
-def _open(url: str) -> Database:
-    database = open_database(url)
-    try:
-        with database.transaction():
-            database.lock_schema()
-            for statement in _TABLES:
-                database.execute(statement)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
 def rows_of(url: str) -> list[dict[str, Any]]:
     """Every row, newest first, without what it says."""
     names = ("key", "receiver", "state", "made_at", "attempts", "error")
-    database = _open(url)
-    try:
-        found = database.execute(f"SELECT {', '.join(names)} FROM alert_outbox ORDER BY made_at DESC, key, receiver")  # noqa: S608  # our own names
-        return [dict(zip(names, row, strict=True)) for row in found]
-    finally:
-        database.close()
+    sql = f"SELECT {', '.join(names)} FROM alert_outbox ORDER BY made_at DESC, key, receiver"  # noqa: S608  # our own names
+    with closing(SharedDatabase(url, _TABLES)) as store:
+        return [dict(zip(names, row, strict=True)) for row in store.use(lambda database: database.execute(sql))]

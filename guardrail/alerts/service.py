@@ -50,7 +50,10 @@ class Meter(Protocol):
 
 
 class Alerts:
-    """A recorder of exchanges. `store_works` says whether the audit store does; `url` is where it is, None where there is none."""
+    """A recorder of exchanges. `store_works` says whether the audit store does; `url` is where it is, None where there is none.
+
+    `address` is where people reach this service: links begin with it.
+    """
 
     def __init__(
         self,
@@ -60,12 +63,13 @@ class Alerts:
         store_works: Callable[[], bool],
         meter: Meter,
         clock: Callable[[], float] = time.time,
+        address: str | None = None,
     ) -> None:
         self._settings = settings
         self._store_works = store_works
         self._meter = meter
         self._clock = clock
-        self._watch = Watch(settings, key, clock())
+        self._watch = Watch(settings, key, clock(), address)
         self._watching = threading.Lock()  # exchanges end in one thread, the clock is looked at in another
         self._stored = Outbox(url) if url else None
         self._memory = Outbox()

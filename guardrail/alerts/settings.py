@@ -146,7 +146,13 @@ class EscalationRule(_Rule):
     )
 
 
-class ErrorRateRule(_Rule):
+class _Condition(_Rule):
+    """Something that holds for a time."""
+
+    tell_end: bool = Field(True, description="Say also when it is over, after a minute of calm.")
+
+
+class ErrorRateRule(_Condition):
     """Too many exchanges ended badly. Each worker process counts its own."""
 
     when: Literal["error_rate"]
@@ -168,7 +174,7 @@ class EngineFailureRule(_Rule):
     repeat_seconds: float = Field(300.0, gt=0, description="Further failures are not told within this time.")
 
 
-class StoreDownRule(_Rule):
+class StoreDownRule(_Condition):
     """The audit store is away. Told without it."""
 
     when: Literal["store_down"]
@@ -176,7 +182,7 @@ class StoreDownRule(_Rule):
     repeat_seconds: float = Field(900.0, gt=0, description="While it lasts, told again after this time.")
 
 
-class SilenceRule(_Rule):
+class SilenceRule(_Condition):
     """No exchange at all, at any replica: the app in front may be down, or no longer guarded."""
 
     when: Literal["silence"]
@@ -216,7 +222,6 @@ def read_hours(text: str) -> tuple[int, int]:
 class AlertSettings(_Section):
     """The whole section."""
 
-    dashboard_url: str | None = Field(None, pattern=_HTTP, description="Where people reach this service; links begin with it.")
     include_words: bool = Field(False, description="Put the words that were evidence into alerts, redacted. Otherwise none of a patient's.")
     timeout_seconds: float = Field(10.0, gt=0, le=120, description="Time for one attempt.")
     retry_seconds: float = Field(1.0, gt=0, description="Pause after a first failure; it doubles each time.")

@@ -25,7 +25,7 @@ def teams(receiver: TeamsReceiver, alert: Alert, id: str, now: float) -> Post:
         "text": cut(alert.title, _VALUE_CHARS),
         "weight": "bolder",
         "size": "large",
-        "color": _COLOURS[alert.severity],
+        "color": "good" if alert.over else _COLOURS[alert.severity],
     }
     facts = [{"title": label, "value": _MARKS.sub(r"\\\1", cut(value, _VALUE_CHARS))} for label, value in alert.lines().items()]
     body: list[dict[str, Any]] = [_rich(title), {"type": "FactSet", "facts": facts}]

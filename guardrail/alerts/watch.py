@@ -31,6 +31,9 @@ DASHBOARD = "/-/dashboard"
 _MOST_RULES = 10
 _MOST_WORDS = 20
 _WORDS_CHARS = 200
+_CALM_SECONDS = 60.0
+"""A condition is over when it has not held for so long: else one that comes and goes would be told each time."""
+_Condition = ErrorRateRule | StoreDownRule | SilenceRule
 _SEVERITIES: dict[Kind, Severity] = {
     "error_rate": "error",
     "engine_failure": "critical",
@@ -38,15 +41,21 @@ _SEVERITIES: dict[Kind, Severity] = {
     "silence": "warning",
     "test": "info",
 }
+_OVER = {
+    "error_rate": "Over: exchanges end well again",
+    "store_down": "Over: the audit store is back; what waited in the spool is brought in",
+    "silence": "Over: exchanges arrive again",
+}
 _BY_URGENCY: dict[Urgency, Severity] = {Urgency.EMERGENCY: "critical", Urgency.URGENT: "warning"}
 
 
 class Watch:
-    """The rules of one process. `key` makes pseudonyms of patients; `now` is when it began."""
+    """The rules of one process. `key` makes pseudonyms of patients; `now` is when it began; links begin with `address`."""
 
-    def __init__(self, settings: AlertSettings, key: bytes, now: float) -> None:
+    def __init__(self, settings: AlertSettings, key: bytes, now: float, address: str | None = None) -> None:
         self._settings = settings
         self._key = key
+        self._address = address
         self._here = socket.gethostname()
         rules = settings.rules.items()
         self._escalations = [(n, r) for n, r in rules if isinstance(r, EscalationRule)]
@@ -57,6 +66,9 @@ class Watch:
         self._last_exchange = now
         self._away_since: float | None = None
         self._told: dict[str, float] = {}
+        self._since: dict[str, float] = {}
+        """When conditions were first told that are not over."""
+        self._calm_since: dict[str, float] = {}
 
     def on_exchange(self, record: ExchangeRecord) -> list[Due]:
         """What one exchange makes due."""
@@ -87,12 +99,44 @@ class Watch:
         due = []
         for name, rule in self._timed:
             told = self._reason(name, rule, now)
-            if told is not None and self._is_new(name, rule.repeat_seconds, now):
+            if told is None:
+                due += self._end(name, rule, now)
+                continue
+            self._calm_since.pop(name, None)
+            if self._is_new(name, rule.repeat_seconds, now):
+                self._since.setdefault(name, now)
                 title, facts = told
                 due.append(self._plain(name, rule, now, title, {**facts, "Replica": self._here}, self._link()))
         return due
 
-    def _reason(self, name: str, rule: ErrorRateRule | StoreDownRule | SilenceRule, now: float) -> tuple[str, dict[str, str]] | None:
+    def _end(self, name: str, rule: _Condition, now: float) -> list[Due]:
+        """That a condition is over which was told, if it is. Should it come back, it is told at once."""
+        if name not in self._since or not self._is_over(name, rule, now):
+            self._calm_since.pop(name, None)
+            return []
+        if now - self._calm_since.setdefault(name, now) < _CALM_SECONDS:
+            return []
+        lasted = self._calm_since.pop(name) - self._since.pop(name)
+        del self._told[name]
+        if not rule.tell_end:
+            return []
+        facts = {"Lasted since it was told": f"{max(lasted, 0.0):.0f} s", "Replica": self._here}
+        due = self._plain(name, rule, now, _OVER[rule.when], facts, self._link())
+        return [Due(due.alert.model_copy(update={"over": True, "severity": "info"}), due.send, _CALM_SECONDS)]
+
+    def _is_over(self, name: str, rule: _Condition, now: float) -> bool:
+        """Whether it is known not to hold any more, and not only that there is too little to say so."""
+        match rule:
+            case ErrorRateRule():
+                return self._windows[name].look(now)[1] >= rule.at_least
+            case StoreDownRule():
+                return self._away_since is None
+            case SilenceRule():
+                return self._last_exchange > self._since[name]
+            case _:
+                assert_never(rule)
+
+    def _reason(self, name: str, rule: _Condition, now: float) -> tuple[str, dict[str, str]] | None:
         """Title and facts, where the rule holds."""
         match rule:
             case ErrorRateRule():
@@ -170,10 +214,9 @@ class Watch:
         return True
 
     def _link(self, exchange: str | None = None) -> str | None:
-        base = self._settings.dashboard_url
-        if base is None:
+        if self._address is None:
             return None
-        return base.rstrip("/") + DASHBOARD + (f"/exchanges/{exchange}" if exchange else "")
+        return self._address + DASHBOARD + (f"/exchanges/{exchange}" if exchange else "")
 
 
 def _concerns(rule: EscalationRule, decision: Decision, tenant: str | None) -> bool:

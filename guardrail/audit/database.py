@@ -1,18 +1,22 @@
 """One connection to a store: SQLite by default, PostgreSQL by URL, the same few calls for both.
 
 SQL is written with `?`, in the words that both understand; errors come out as StoreError. Opening a store creates its tables or
-brings them up to date (`schema.py`). A connection belongs to one thread at a time: whoever shares one holds a lock.
+brings them up to date (`schema.py`). A connection belongs to one thread at a time: `SharedDatabase` is one for several threads, which
+outlives the times when the store is away.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from guardrail.audit import schema
 from guardrail.errors import ConfigError, StoreError
+
+T = TypeVar("T")
 
 
 class Database(Protocol):
@@ -174,3 +178,48 @@ def open_database(url: str, *, migrate: bool = True) -> Database:
     if url.startswith(("postgresql://", "postgres://")):
         return PostgresDatabase(url, migrate=migrate)
     raise ConfigError(f'audit: cannot use "{url.split("@")[-1]}"; write sqlite:///path or postgresql://user@host/name')
+
+
+class SharedDatabase:
+    """One connection for threads, opened when it is needed and again after the store was away.
+
+    `tables` are statements that make tables of the owner's own, beside those of `schema.py`; they change nothing where these are there.
+    """
+
+    def __init__(self, url: str, tables: Sequence[str] = ()) -> None:
+        self._url = url
+        self._tables = tables
+        self._lock = threading.Lock()
+        self._database: Database | None = None
+
+    def use(self, work: Callable[[Database], T]) -> T:
+        """Call `work(database)`, alone; raises StoreError while the store is away."""
+        with self._lock:
+            try:
+                if self._database is None:
+                    self._database = self._open()
+                return work(self._database)
+            except StoreError:
+                self._drop()
+                raise
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop()
+
+    def _open(self) -> Database:
+        database = open_database(self._url)
+        try:
+            with database.transaction():
+                database.lock_schema()
+                for statement in self._tables:
+                    database.execute(statement)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _drop(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()

@@ -34,14 +34,15 @@ def test(config_file: Path | None, names: tuple[str, ...]) -> None:
 
     A FHIR server gets resources that carry the tag HTEST, test health data.
     """
-    settings = config.load(config=config_file).alerts
+    loaded = config.load(config=config_file)
+    settings = loaded.alerts
     if settings is None:
         raise ConfigError("there is no section alerts: in the settings file; deploy/alerts.example.yaml shows one")
     for name in names:
         if name not in settings.receivers:
             raise ConfigError(f'--receiver: there is no receiver "{name}"; there are: {", ".join(settings.receivers)}')
     chosen = {name: receiver for name, receiver in settings.receivers.items() if name in (names or settings.receivers)}
-    if not asyncio.run(_try_all(settings, chosen)):
+    if not asyncio.run(_try_all(settings, chosen, loaded.dashboard_url)):
         sys.exit(1)
 
 
@@ -65,12 +66,12 @@ def list_(url: str, every: bool) -> None:
     click.echo(f"{len(shown)} alerts")
 
 
-async def _try_all(settings: AlertSettings, receivers: dict[str, Receiver]) -> bool:
+async def _try_all(settings: AlertSettings, receivers: dict[str, Receiver], link: str | None) -> bool:
     """Whether every receiver took it."""
     exchange = f"test-{uuid.uuid4().hex}"
     escalation = Escalation(exchange=exchange, urgency="none", destination="none", rules=(HitRule(id="test", title=_TITLE),))
     alert = Alert(
-        key=f"test:{exchange}", rule="test", kind="test", severity="info", at=time.time(), title=_TITLE, link=settings.dashboard_url,
+        key=f"test:{exchange}", rule="test", kind="test", severity="info", at=time.time(), title=_TITLE, link=link,
         escalation=escalation,
     )  # fmt: skip
 

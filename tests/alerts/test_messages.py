@@ -99,7 +99,21 @@ def test_pagerduty_is_sent_an_event_whose_repeats_join() -> None:
     assert payload["summary"] == "Emergency, ambulance: Chest pain <&> breathlessness"
     assert event["links"] == [{"href": "https://guard.example/-/dashboard/exchanges/id1", "text": "Dashboard"}]
     long = orjson.loads(pagerduty(receiver, LONG.model_copy(update={"key": "k" * 256}), "d1", NOW).body)
-    assert (len(long["payload"]["summary"]), long["dedup_key"], long["payload"]["source"]) == (1024, "d1", socket.gethostname())
+    assert (len(long["payload"]["summary"]), len(long["dedup_key"]), long["payload"]["source"]) == (1024, 32, socket.gethostname())
+
+
+def test_what_is_over_resolves_its_incident_and_is_green_in_teams() -> None:
+    told = {"rule": "store", "kind": "store_down", "at": NOW, "title": "The audit store is away", "severity": "error"}
+    held = Alert.model_validate({"key": "store_down:" + "k" * 300, **told})
+    over = held.model_copy(update={"over": True, "severity": "info", "title": "Over: the audit store is back"})
+    receiver = PagerDutyReceiver.model_validate({"kind": "pagerduty", "routing_key": "k" * 32})
+    events = [orjson.loads(pagerduty(receiver, one, id, NOW).body) for one, id in ((held, "d1"), (over, "d2"))]
+    ward = TeamsReceiver.model_validate({"kind": "teams", "url": "https://teams.example/hook"})
+    card = orjson.loads(teams(ward, over, "d2", NOW).body)["attachments"][0]["content"]
+
+    assert [event["event_action"] for event in events] == ["trigger", "resolve"]
+    assert events[0]["dedup_key"] == events[1]["dedup_key"]
+    assert card["body"][0]["inlines"][0]["color"] == "good"
 
 
 def letter(told: Alert) -> EmailMessage:

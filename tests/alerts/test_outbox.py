@@ -45,6 +45,36 @@ def test_what_is_put_in_comes_out_once_for_each_receiver(url: str) -> None:
     outbox.close()
 
 
+def condition(*, over: bool = False) -> Due:
+    told = Alert(key="silence:r", rule="r", kind="silence", severity="warning", at=NOW, title="No exchange has arrived", over=over)
+    return due(told, ["a"], 60.0 if over else 3600.0)
+
+
+def test_what_is_over_is_told_once_by_all_replicas_and_can_be_told_anew(url: str) -> None:
+    outbox = Outbox(url)
+    told = []
+    for second, over in ((0, False), (1, False), (300, True), (301, True), (400, False), (401, False), (700, True)):
+        outbox.add([condition(over=over)], NOW + second)
+        for delivery in claim(outbox, now=NOW + second):
+            outbox.sent(delivery, NOW + second)
+            told.append((second, delivery.alert.over, delivery.id))
+
+    assert [(second, over) for second, over, _ in told] == [(0, False), (300, True), (400, False), (700, True)]
+    assert len({id for *_, id in told}) == 4
+    outbox.close()
+
+
+def test_what_is_over_is_not_told_after_that_to_who_had_not_got_it_yet(url: str) -> None:
+    outbox = Outbox(url)
+    outbox.add([condition()], NOW)
+    (late,) = claim(outbox)
+    outbox.add([condition(over=True)], NOW + 1)
+    outbox.failed(late, NOW + 2, "status 500")
+
+    assert [delivery.alert.over for delivery in claim(outbox, now=NOW + 3)] == [True]
+    outbox.close()
+
+
 def test_the_same_matter_is_told_once_by_all_replicas(url: str) -> None:
     first, second = Outbox(url), Outbox(url)
     first.add([due(alert(), ["a"])], NOW)

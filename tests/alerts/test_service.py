@@ -228,8 +228,8 @@ def test_silence_is_not_told_while_another_replica_has_traffic(tmp_path: Path) -
 
 def test_the_app_tells_and_counts(tmp_path: Path, small_guard: Guard) -> None:
     with receiving() as receiver:
-        alerts = settings({"a": hook(receiver)}, dashboard_url="https://guard.example")
-        given = Settings(upstream="http://127.0.0.1:9", audit=f"sqlite:///{tmp_path}/audit.db", alerts=alerts)
+        alerts, own = settings({"a": hook(receiver)}), "https://guard.example"
+        given = Settings(upstream="http://127.0.0.1:9", audit=f"sqlite:///{tmp_path}/audit.db", alerts=alerts, dashboard_url=own)
         with serving(create_app(given, guard=small_guard)) as url, httpx.Client(base_url=url, trust_env=False) as client:
             id = ask(client)
             got = receiver.next()

@@ -20,13 +20,12 @@ NOW = 10_000.0
 def watch(rule: dict[str, Any], **more: Any) -> Watch:
     settings = AlertSettings.model_validate(
         {
-            "dashboard_url": "https://guard.example/",
             "receivers": {"a": {"kind": "webhook", "url": "https://a.example", "secret": SECRET}},
             "rules": {"r": {"send": ["a"], **rule}},
             **more,
         }
     )
-    return Watch(settings, b"key", NOW)
+    return Watch(settings, b"key", NOW, "https://guard.example")
 
 
 def plain(at: float, outcome: Outcome = Outcome.FORWARDED) -> ExchangeRecord:
@@ -131,6 +130,69 @@ def test_a_store_that_is_away_is_told_after_a_while_and_again_while_it_lasts() -
     found = [len(one.on_time(NOW + second, store_works=works)) for second, works in states]
 
     assert found == [0, 0, 1, 0, 0, 0, 1]
+
+
+def states(one: Watch, *given: tuple[float, bool]) -> list[tuple[float, bool]]:
+    """When it was told that the store is away, and when that it is back."""
+    return [(second, due.alert.over) for second, works in given for due in one.on_time(NOW + second, store_works=works)]
+
+
+def test_that_a_store_is_back_is_told_once_after_a_minute_of_calm() -> None:
+    one = watch({"when": "store_down", "after_seconds": 60})
+
+    told = states(one, (0, False), (60, False), (70, True), (129, True), (130, True), (200, True), (9000, True))
+
+    assert told == [(60, False), (130, True)]
+
+
+def test_what_comes_back_within_the_minute_is_not_over_and_after_it_is_told_at_once() -> None:
+    one = watch({"when": "store_down", "after_seconds": 0, "repeat_seconds": 900})
+
+    told = states(one, (0, False), (10, True), (69, True), (70, False), (80, True), (140, True), (150, False))
+
+    assert told == [(0, False), (140, True), (150, False)]
+
+
+def test_what_was_not_told_is_not_over() -> None:
+    one = watch({"when": "store_down", "after_seconds": 60})
+
+    assert states(one, (0, False), (59, False), (61, True), (200, True)) == []
+
+
+def test_the_end_says_how_long_it_lasted_and_can_be_left_out() -> None:
+    one, quiet = (watch({"when": "store_down", "after_seconds": 0, "tell_end": tell}) for tell in (True, False))
+    states(one, (0, False), (300, True))
+    (due,) = one.on_time(NOW + 360, store_works=True)
+
+    assert (due.alert.key, due.alert.severity, due.alert.title[:32]) == ("store_down:r", "info", "Over: the audit store is back; w")
+    assert due.alert.facts["Lasted since it was told"] == "300 s"
+    assert states(quiet, (0, False), (300, True), (360, True)) == [(0, False)]
+
+
+def test_silence_is_over_with_an_exchange_and_not_with_the_hours_of_traffic() -> None:
+    one = watch({"when": "silence", "after_seconds": 900, "hours": "07:00-22:00", "timezone": "Europe/London"})
+    july = [datetime(2026, 7, 1, hour, minute, tzinfo=UTC).timestamp() for hour, minute in ((6, 15), (21, 30), (23, 0))]
+    found = [[due.alert.over for due in one.on_time(now, store_works=True)] for now in july]
+    one.on_exchange(plain(july[2]))
+
+    assert found == [[False], [], []]
+    assert one.on_time(july[2] + 1, store_works=True) == []
+    assert [due.alert.over for due in one.on_time(july[2] + 61, store_works=True)] == [True]
+
+
+def test_errors_are_over_when_enough_exchanges_end_well_and_not_when_none_arrive() -> None:
+    one = watch({"when": "error_rate", "above": 0.25, "at_least": 4, "window_seconds": 60})
+    for second in range(4):
+        one.on_exchange(plain(NOW + second, Outcome.UPSTREAM_LOST))
+    assert [due.alert.over for due in one.on_time(NOW + 4, store_works=True)] == [False]
+    assert [one.on_time(NOW + second, store_works=True) for second in (100, 200)] == [[], []]
+
+    found = []
+    for second in range(300, 380):
+        one.on_exchange(plain(NOW + second))
+        found += [(second, due.alert.over) for due in one.on_time(NOW + second, store_works=True)]
+
+    assert found == [(363, True)]
 
 
 def test_silence_is_that_of_all_replicas() -> None:
