@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 
 from guardrail.config import Settings
-from guardrail.dashboard.access import Access
+from guardrail.dashboard.access import RECHECK_SECONDS, Access
 from guardrail.dashboard.forms import is_forwarded
 from guardrail.dashboard.oidc import Provider
 from guardrail.dashboard.people import Role, User
@@ -35,6 +35,7 @@ class Admission:
                 provider=self._provider.name if self._provider else None,
                 idle_seconds=settings.dashboard_idle_minutes * 60,
                 session_seconds=settings.dashboard_session_hours * 3600,
+                recheck_seconds=settings.dashboard_oidc.recheck_minutes * 60 if settings.dashboard_oidc else RECHECK_SECONDS,
                 open_access=open_dashboard,
             )
         )

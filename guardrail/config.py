@@ -61,6 +61,7 @@ class OidcSettings(BaseModel):
     groups_claim: str = "groups"
     name_claim: str = "email"
     scopes: tuple[str, ...] = ("openid", "email", "profile")
+    recheck_minutes: int = Field(60, gt=0)
 
 
 class Settings(BaseModel):
@@ -154,6 +155,9 @@ class Settings(BaseModel):
         {}, description="API keys of callers, with their country, language and rate; none: no key is asked for."
     )
     admin_token: SecretStr | None = Field(None, description="Bearer token for /-/reload; without one only this machine may ask.")
+    metrics_token: SecretStr | None = Field(
+        None, description="Bearer token that /-/metrics asks for; without one whoever reaches it may read."
+    )
     cors_origins: tuple[str, ...] = Field((), description="Origins of web pages that may call the proxy from a browser.")
     pass_paths: tuple[str, ...] = Field(
         (

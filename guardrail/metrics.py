@@ -5,6 +5,7 @@ Prometheus sees no increase in a series that begins with one. With several worke
 which `guardrail serve` sets, and any of them answers for all; other servers set it to an empty folder before the start.
 """
 
+import hmac
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +30,8 @@ _MOST_ISSUES: Final = 64
 class Metrics:
     """A recorder of exchanges, and the page that shows what it counted.
 
-    `parts` is what works, by name, None for what has not been tried; `in_flight` how many exchanges are with the model.
+    `parts` is what works, by name, None for what has not been tried; `in_flight` how many exchanges are with the model. With a `token`
+    the page is for who shows it.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Metrics:
         knowledge: Callable[[], Knowledge],
         parts: Callable[[], Mapping[str, bool | None]],
         in_flight: Callable[[], int] = lambda: 0,
+        token: str | None = None,
     ) -> None:
+        self._token = token
         self._knowledge = knowledge
         self._parts = parts
         self._count_in_flight = in_flight
@@ -116,6 +120,10 @@ class Metrics:
 
     async def page(self, request: Request) -> Response:
         """What Prometheus reads."""
+        if self._token is not None:
+            shown = request.headers.get("authorization", "")
+            if not hmac.compare_digest(shown.encode(), f"Bearer {self._token}".encode()):
+                return Response("send the metrics token as Authorization: Bearer\n", 401, {"www-authenticate": 'Bearer realm="Guardrail"'})
         self.look()
         registry = self._registry
         if folder := os.environ.get(MULTIPROCESS):

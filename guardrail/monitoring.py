@@ -65,7 +65,8 @@ class Monitoring:
         `reloader` is None where packs and pages are the host's.
         """
         settings = self._settings
-        self._metrics = Metrics(knowledge, parts, in_flight)
+        token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
+        self._metrics = Metrics(knowledge, parts, in_flight, token)
         routes: list[BaseRoute] = [Route("/-/metrics", self._metrics.page)]
         # Without a key of the operator's, pseudonyms hold as long as the process: better than ones that can be looked up.
         key = settings.audit_key.get_secret_value().encode() if settings.audit_key else os.urandom(32)

@@ -54,6 +54,17 @@ def test_exchanges_escalations_and_times_are_counted(small_guard: Guard) -> None
     assert found["guardrail_packs_not_reviewed", ()] == 1
 
 
+def test_with_a_token_the_page_is_for_who_shows_it(small_guard: Guard) -> None:
+    metrics = Metrics(lambda: small_guard.knowledge, dict, token="a token of ours")
+    client = TestClient(Starlette(routes=[Route("/-/metrics", metrics.page)]))
+    shown = ("", "Bearer another", "Bearer a token of ours", "Basic a token of ours", "Bearer ünlesbar")
+
+    found = [client.get("/-/metrics", headers={b"authorization": value.encode()}).status_code for value in shown]
+
+    assert found == [401, 401, 200, 401, 401]
+    assert client.get("/-/metrics").headers["www-authenticate"] == 'Bearer realm="Guardrail"'
+
+
 def test_issues_cannot_make_the_series_grow_without_end(small_guard: Guard) -> None:
     metrics = Metrics(lambda: small_guard.knowledge, dict)
     for number in range(200):

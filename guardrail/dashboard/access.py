@@ -17,11 +17,14 @@ from guardrail.dashboard.throttle import Throttle
 from guardrail.dashboard.tokens import Tokens
 
 IDLE_SECONDS = 3600.0
+RECHECK_SECONDS = 3600.0
 SESSION_SECONDS = 12 * 3600.0  # a shift
 
 
 class Access:
     """`provider` names the single sign-on whose sessions count, if there is one: another provider, and they end.
+
+    After `recheck_seconds` the provider has to vouch for somebody again, who may have left a group.
 
     `open_access` is for `guardrail demo`: it lets this machine in without anything; who asks from where is for the caller to see.
     """
@@ -34,6 +37,7 @@ class Access:
         provider: str | None = None,
         idle_seconds: float = IDLE_SECONDS,
         session_seconds: float = SESSION_SECONDS,
+        recheck_seconds: float = RECHECK_SECONDS,
         open_access: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -42,6 +46,7 @@ class Access:
         self.has_users = bool(users)
         self._users = users
         self._provider = digest(f"provider {provider}") if provider is not None else None
+        self._recheck_seconds = recheck_seconds
         self._throttle = Throttle(tables, clock)
         self._sessions = Sessions(tables, idle_seconds, session_seconds, clock)
         self._tokens = Tokens(tables, clock)
@@ -84,7 +89,7 @@ class Access:
         user = self._users.get(session.name)
         if user is not None and session.basis == _basis(user):
             return Visitor(user.name, user.role, secret, signed_in=True)  # the role as the settings have it now
-        if self._provider is not None and session.basis == self._provider:
+        if self._provider is not None and session.basis == self._provider and session.age < self._recheck_seconds:
             return Visitor(session.name, session.role, secret, signed_in=True)
         return None
 

@@ -27,6 +27,8 @@ class Session:
     name: str
     role: Role
     basis: str
+    age: float = 0.0
+    """Seconds since it was opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +67,14 @@ class Sessions:
         now, key = self._clock(), digest(secret)
 
         def find(database: Database) -> Session | None:
-            sql = "SELECT name, role, basis, seen_at FROM access_sessions WHERE digest = ? AND opened_at > ? AND seen_at > ?"
+            sql = "SELECT name, role, basis, opened_at, seen_at FROM access_sessions WHERE digest = ? AND opened_at > ? AND seen_at > ?"
             rows = database.execute(sql, [key, now - self._longest, now - self._idle])
             if not rows:
                 return None
-            name, role, basis, seen_at = rows[0]
+            name, role, basis, opened_at, seen_at = rows[0]
             if seen and now - seen_at >= min(_SEEN_SECONDS, self._idle / 10):
                 database.execute("UPDATE access_sessions SET seen_at = ? WHERE digest = ?", [now, key])
-            return Session(name, Role(role), basis)
+            return Session(name, Role(role), basis, now - opened_at)
 
         return self._tables.use(find)
 

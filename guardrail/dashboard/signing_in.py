@@ -89,7 +89,9 @@ class SigningIn:
         if not (self._access.has_users or self._provider):
             return self._closed(request)
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "") if request.method == "GET" else ROOT
-        return RedirectResponse(f"{ROOT}/login?{urlencode({'next': here})}", 303)
+        # Whose session has ended goes to the provider at once, which knows them still, or does not.
+        again = self._provider is not None and not self._access.has_users and COOKIE in request.cookies
+        return RedirectResponse(f"{ROOT}/{'oidc' if again else 'login'}?{urlencode({'next': here})}", 303)
 
     def _closed(self, request: Request) -> Response:
         message = "The dashboard has no users. Add dashboard_users to the settings file; guardrail password makes what to write there."

@@ -126,6 +126,22 @@ def test_the_login_page_offers_what_there_is(client: TestClient) -> None:
     assert "Password" not in page
 
 
+def test_who_has_left_a_group_is_out_when_the_provider_is_asked_again(tmp_path: Path, small_guard: Guard, issuer: str) -> None:
+    with app(tmp_path, small_guard, issuer, recheck_minutes=30) as client:
+        sign_in(client, "ann", "/-/dashboard/rules")
+        before = client.get("/-/dashboard/rules").status_code
+        with closing(Tables(f"sqlite:///{tmp_path}/audit.db")) as tables:
+            tables.use(lambda database: database.execute("UPDATE access_sessions SET opened_at = opened_at - 1801"))
+        after = client.get("/-/dashboard/rules?x=1")
+        again = client.get(consent(client.get(after.headers["location"]).headers["location"], "eve"))  # as ann without her groups
+        then = client.get("/-/dashboard/rules")
+
+    assert before == 200
+    assert (after.status_code, after.headers["location"]) == (303, "/-/dashboard/oidc?next=%2F-%2Fdashboard%2Frules%3Fx%3D1")
+    assert again.status_code == 403
+    assert then.status_code == 303
+
+
 def test_what_comes_back_can_be_used_once_by_the_browser_that_began(client: TestClient) -> None:
     back = consent(client.get("/-/dashboard/oidc").headers["location"], "ann")
     cookies = dict(client.cookies)
