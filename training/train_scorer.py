@@ -23,7 +23,6 @@ from guardrail.engine.conversation import current_turns, together
 from guardrail.engine.guard import Guard
 from guardrail.engine.languages import ENGLISH
 from guardrail.engine.model import Conversation, Decision, Topic, Urgency
-from guardrail.engine.normalize import tokenize
 from guardrail.engine.scorer import (
     GROUP_MASK,
     HEADS,
@@ -97,7 +96,7 @@ def as_scored(conversation: Conversation, guard: Guard, decision: Decision) -> t
         joined = together(messages, finished(guard.readings(conversation)), current_turns(messages))
         if joined is not None:
             return joined.words, tuple(c for c, _ in joined.counting), tuple(t for _, t in joined.counting)
-    tokens = tokenize(last.text)
+    tokens = guard.knowledge.lexicon.read(last.text)
     languages = guard.knowledge.languages
     if (language := languages.of(tokens.words)) != ENGLISH:
         tokens = languages.in_english(tokens, language)

@@ -30,7 +30,7 @@ from guardrail.engine.model import (
     RuleHit,
     Urgency,
 )
-from guardrail.engine.normalize import Tokens, tokenize
+from guardrail.engine.normalize import Tokens
 from guardrail.engine.rules import FindingIndex, Test, compile_condition, needed_names
 from guardrail.engine.scorer import Leans, Score
 
@@ -103,7 +103,7 @@ class Guard:
     def _read(self, text: str, offset: int) -> TurnReading:
         """What one piece of text holds, at offsets of the whole text."""
         knowledge = self.knowledge
-        tokens = tokenize(text)
+        tokens = knowledge.lexicon.read(text)
         language = knowledge.languages.of(tokens.words)
         if language != ENGLISH:
             tokens = knowledge.languages.in_english(tokens, language)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from guardrail.engine.normalize import STOPS, Tokens
+from guardrail.engine.normalize import STOPS, Tokens, tokenize
 from guardrail.engine.phrases import (
     EITHER_ORDER_GAP,
     GAP,
@@ -147,6 +147,16 @@ class Lexicon:
     def respell(self, word: str) -> str:
         """The lexicon word an unknown word was probably meant to be, or the word itself."""
         return self._speller.respell(word)
+
+    def read(self, text: str) -> Tokens:
+        """The text in tokens, with leet and drawn-out letters undone wherever that makes words: so all who read it see the same."""
+        tokens = tokenize(text)
+        odd = [w for w in tokens.words if len(w) > 3 and w[0].isalpha() and not self._speller.is_word(w)]
+        if "$" in text or "@" in text or not all(w.isalpha() or "'" in w for w in odd):
+            tokens = tokenize(self._speller.plain(text))
+        shortened = {w: short for w in odd if (short := self._speller.shortened(w)) != w}
+        words = [shortened.get(w, w) for w in tokens.words] if shortened else tokens.words
+        return Tokens(text, words, tokens.starts, tokens.ends)
 
     def find(self, tokens: Tokens) -> list[Mention]:
         """All mentions, masked ones removed, in order of place."""

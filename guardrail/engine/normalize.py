@@ -1,13 +1,14 @@
 """Text as written -> tokens in one spelling, each with its place in the original.
 
 Characters first: compatibility forms, curly quotes, accents, confusable letters and case are folded one character at
-a time, so that every folded character knows the original it came from. Then words: letters spaced out ("c h e s t")
-are joined, drawn-out letters ("paaaain") and bounded leet ("p4in") are undone by the lexicon, which knows which words
-exist. A token's `start` and `end` are offsets into the original text, always.
+a time, so that every folded character knows the original it came from; what a web page or Markdown put around words (entities, tags,
+asterisks) goes. Then words: letters spaced out ("c h e s t") are joined; drawn-out letters ("paaaain") and bounded leet ("p4in")
+are undone by the lexicon, which knows which words exist. A token's `start` and `end` are offsets into the original text, always.
 
 Not done here: typing errors (`lexicon`), numbers (`quantities`), meaning of any kind.
 """
 
+import html
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -22,10 +23,19 @@ _DROPPED = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\
 # A word with inner apostrophes, a number with its separators, or one other visible character.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _HYPHEN = r"(?!(?<=\w)-(?=[^\W\d_]))"  # "flu-like", "3-week-old", "c-section" read as without
+# Emphasis: "no **breathing**" reads "no breathing". In "2*500mg" it stays.
+_PLAIN_MARK = rf"{_HYPHEN}[^\w\s*]|(?<![*.,!?])(?<![^\W\d_])\*(?!\**[^\W\d_])"
 _TOKEN = re.compile(
-    rf"\d+(?:[.,:/]\d+)*|[{_CJK}]|(?:(?![{_CJK}])[^\W\d_])+(?:'(?:(?![{_CJK}])[^\W\d_])+|\d+(?=[^\W\d_])(?:[^\W\d_])+)*|\n|{_HYPHEN}[^\w\s]|_"
+    rf"\d+(?:[.,:/]\d+)*|[{_CJK}]|(?:(?![{_CJK}])[^\W\d_])+(?:'(?:(?![{_CJK}])[^\W\d_])+|\d+(?=[^\W\d_])(?:[^\W\d_])+)*|\n|{_PLAIN_MARK}|_"
 )
-_ASCII_TOKEN = re.compile(rf"\d+(?:[.,:/]\d+)*|[a-z]+(?:'[a-z]+|\d+[a-z]+)*|\n|{_HYPHEN}[^\w\s]|_")
+_ASCII_TOKEN = re.compile(rf"\d+(?:[.,:/]\d+)*|[a-z]+(?:'[a-z]+|\d+[a-z]+)*|\n|{_PLAIN_MARK}|_")
+# Named ones that no text holds by chance, and the tags of what people paste: "x < y" and "<3" are no markup.
+_MARKUP = re.compile(
+    r"&(?:#\d{1,6}|#x[0-9a-f]{1,5}|nbsp|quot|apos|amp|lt|gt|[lr][sd]quo|[nm]dash|hellip|[a-z](?:acute|grave|circ|uml|tilde|cedil));"
+    r"|</?(?P<tag>p|br|div|li|ul|ol|tr|td|h[1-6]|blockquote|pre|span|b|i|u|em|strong|code|font|a)(?:\s[^<>]{0,200})?/?>",
+    re.IGNORECASE,
+)
+_LINES = frozenset(["p", "br", "div", "li", "ul", "ol", "tr", "td", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre"])
 
 STOPS = frozenset(".!?;\n")
 
@@ -80,8 +90,34 @@ def _fold_with_map(text: str) -> tuple[str, list[int]]:
     return "".join(parts), places
 
 
+def _without_markup(text: str) -> tuple[str, list[int]]:
+    """The text without entities and tags, and for each of its characters the place of the original. A tag that begins a line ends one."""
+    parts: list[str] = []
+    places: list[int] = []
+    at = 0
+    for found in _MARKUP.finditer(text):
+        start, end = found.span()
+        tag = found["tag"]
+        said = html.unescape(found[0]) if tag is None else "\n" if start and tag.lower() in _LINES else " "
+        parts += (text[at:start], said)
+        places += (*range(at, start), *[start] * len(said))
+        at = end
+    parts.append(text[at:])
+    places += range(at, len(text))
+    return "".join(parts), places
+
+
 def tokenize(text: str) -> Tokens:
     """Fold and split one text. Linear in its length; never fails."""
+    if "<" in text or "&" in text:
+        plain, places = _without_markup(text)
+        tokens = _split(plain)
+        return Tokens(text, tokens.words, [places[i] for i in tokens.starts], [places[i - 1] + 1 for i in tokens.ends])
+    return _split(text)
+
+
+def _split(text: str) -> Tokens:
+    """The tokens of a text without markup."""
     if text.isascii():
         words: list[str] = []
         starts: list[int] = []

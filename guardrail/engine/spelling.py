@@ -11,6 +11,9 @@ from itertools import pairwise
 RESPELL_FROM = 5
 _DRAWN_OUT = re.compile(r"(.)\1{2,}")
 _LEET = (str.maketrans("013457@$", "oleastas"), str.maketrans("013457@$", "oieastas"))  # a 1 is drawn for an l and for an i
+_LEET_WORD = re.compile(r"(?<!\w)(?=[\d@$]*[a-zA-Z])[a-zA-Z\d@$]{4,}(?!\w)")
+# "10mg", "covid19", "$20": a number with a unit, a name with a number, a price.
+_WITH_NUMBER = re.compile(r"\$?\d+[a-z]+|[a-z]+\d+")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -22,16 +25,36 @@ class Speller:
         self._known = known
         self._firsts, self._seconds = _halves(w for w in words if len(w) >= RESPELL_FROM and w.isalpha() and w.isascii())
 
+    def plain(self, text: str) -> str:
+        """The text with leet in it undone, letter for letter, where that makes words: "f1ng3r$" reads "fingers"."""
+        return _LEET_WORD.sub(self._plain_word, text)
+
+    def _plain_word(self, found: re.Match[str]) -> str:
+        word = found[0].lower()
+        if word.isalpha() or word.isdigit() or _WITH_NUMBER.fullmatch(word):
+            return found[0]
+        return next((p for leet in _LEET if (p := word.translate(leet)) in self._words or p in self._known), found[0])
+
+    def is_word(self, word: str) -> bool:
+        """Whether it is one of the lexicon or an ordinary one."""
+        return word in self._words or word in self._known
+
+    def shortened(self, word: str) -> str:
+        """An unknown word with letters drawn out as it is usually written, where that is a word: "chesssst" reads "chest"."""
+        if _DRAWN_OUT.search(word):
+            for short in (_DRAWN_OUT.sub(r"\1", word), _DRAWN_OUT.sub(r"\1\1", word)):
+                if self.is_word(short):
+                    return short
+        return word
+
     def respell(self, word: str) -> str:
         """The lexicon word an unknown word was probably meant to be, or the word itself."""
         if word in self._known or word in self._words or not word.isascii() or len(word) < 3 or word[0].isdigit():
             return word
         if word.endswith("in") and word + "g" in self._known:  # "talkin" is an ordinary word too
             return word
-        if _DRAWN_OUT.search(word):
-            for short in (_DRAWN_OUT.sub(r"\1", word), _DRAWN_OUT.sub(r"\1\1", word)):
-                if short in self._words or short in self._known:
-                    return short
+        if (short := self.shortened(word)) != word:
+            return short
         if word.endswith("'s") and word[:-2] in self._words:  # "her knee's hot", "my son's arm"
             return word[:-2]
         if not word.isalpha():

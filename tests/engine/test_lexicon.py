@@ -186,3 +186,21 @@ def test_the_same_text_reads_the_same(words: list[str]) -> None:
     text = " ".join(words)
 
     assert lexicon("{pain} & {chest}").find(tokenize(text)) == lexicon("{pain} & {chest}").find(tokenize(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("my ch3$t hurts", ["my", "chest", "hurts"]),
+        ("a b1g hou$3", ["a", "b1g", "house"]),
+        ("cheeeest paaaain", ["chest", "pain"]),
+        ("3yo took 10mg, covid19, $20k", ["3", "yo", "took", "10", "mg", ",", "covid", "19", ",", "$", "20", "k"]),
+        ("hmmmm b4n4n4s", ["hmmmm", "b4n4n4s"]),
+    ],
+)
+def test_leet_and_drawn_out_letters_are_undone_where_that_makes_words(text: str, words: list[str]) -> None:
+    tokens = lexicon("{chest} {pain}").read(text)
+
+    assert list(tokens.words) == words
+    assert tokens.original == text
+    assert [tokens.text(i, i + 1) for i in range(len(words))] == [text[a:b] for a, b in zip(tokens.starts, tokens.ends, strict=True)]

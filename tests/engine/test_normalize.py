@@ -11,7 +11,7 @@ from guardrail.engine.normalize import fold, tokenize
 # Latin, accents, other scripts, quotes, invisible characters, emoji, digits: whatever a chat may hold.
 ANY_TEXT = st.text(
     alphabet=st.one_of(
-        st.sampled_from("abc XYZ'’‘\"“”.,!?;:-\n\t0123456789/+%°éüñßİﬁ½№ａ１\u200b\u00ad\ufeff\u0301ас胸が痛い🔫😀👩‍⚕️"),
+        st.sampled_from("abc XYZ'’‘\"“”.,!?;:-\n\t0123456789/+%°&<>*@$éüñßİﬁ½№ａ１\u200b\u00ad\ufeff\u0301ас胸が痛い🔫😀👩‍⚕️"),
         st.characters(exclude_categories=["Cs"]),
     ),
     max_size=80,
@@ -104,3 +104,26 @@ def test_joined_letters_span_all_of_them() -> None:
 @given(st.text(max_size=40))
 def test_folding_is_stable(text: str) -> None:
     assert fold(fold(text)) == fold(text) or unicodedata.normalize("NFKC", text) != text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("no **breathing**", ["no", "breathing"]),
+        ("*crushing* pain.**", ["crushing", "pain", "."]),
+        ("2*500mg", ["2", "*", "500", "mg"]),
+        ("can&#x27;t&nbsp;breathe", ["can't", "breathe"]),
+        ("&quot;help&quot;", ['"', "help", '"']),
+        ("<p>sats&nbsp;79<br>blue</p>", ["sats", "79", "\n", "blue", "\n"]),
+        ('a <a href="x">link</a>', ["a", "link"]),
+        ("x < y and <3 &amp;amp;", ["x", "<", "y", "and", "<", "3", "&", "amp", ";"]),
+    ],
+)
+def test_what_a_page_or_markdown_puts_around_words_is_not_read(text: str, words: list[str]) -> None:
+    assert list(tokenize(text).words) == words
+
+
+def test_words_with_entities_in_them_have_their_place_in_the_original() -> None:
+    tokens = tokenize("<p>I can&#39;t stand</p>")
+
+    assert [tokens.text(i, i + 1) for i in range(3)] == ["I", "can&#39;t", "stand"]
