@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from guardrail.board import VARIABLE, Board
 from guardrail.config import Settings
 from guardrail.dashboard.people import Role
 from guardrail.engine.guard import Guard
-from guardrail.engine.reply import ReplyGuard
+from guardrail.engine.reply import ReplyGuard, ReplyMemory
 from guardrail.errors import CallerError, ConfigError, RequestTooLarge
 from guardrail.monitoring import Monitoring
 from guardrail.packs.load import load, shipped_rules
@@ -81,7 +82,7 @@ def create_service(
     *,
     guard: Guard | None = None,
     upstream: Upstream | None = None,
-    reply_guard: MakeReplyGuard = ReplyGuard,
+    reply_guard: MakeReplyGuard | None = None,
     recorders: Sequence[Recorder] = (),
     note: Callable[[ExchangeRecord], None] = lambda record: None,
 ) -> Service:
@@ -93,7 +94,7 @@ def create_service(
         note=note,
         limits=_limits(settings),
         trust=_trust(settings),
-        reply_guard=reply_guard,
+        reply_guard=reply_guard or partial(ReplyGuard, memory=ReplyMemory(os.urandom(32))),
         tracing=_tracing(settings),
         upstream_key=settings.upstream_api_key.get_secret_value().encode() if settings.upstream_api_key else None,
         remove_unreadable=settings.unreadable_replies == "remove",
@@ -105,7 +106,7 @@ def create_app(
     *,
     guard: Guard | None = None,
     upstream: Upstream | None = None,
-    reply_guard: MakeReplyGuard = ReplyGuard,
+    reply_guard: MakeReplyGuard | None = None,
     recorders: Sequence[Recorder] = (),
     routes: Sequence[BaseRoute] = (),
     ready: Callable[[], Mapping[str, bool]] = dict,

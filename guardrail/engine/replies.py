@@ -166,6 +166,8 @@ class Replies:
     gates: tuple[Test, ...]
     """What must hold of the conversation, or of the reply so far, for some rules to matter; gate 0 is always open."""
     policy: ReplyPolicy
+    asked: frozenset[str] = frozenset({"drug_named"})
+    """What of the reply so far opens gates, or makes numbers matter."""
     lines: Lines = field(default_factory=lambda: Lines({}))
     by_concept: Mapping[str, tuple[CompiledRule, ...]] = field(default_factory=dict)
     scorer: SentenceScorer | None = None

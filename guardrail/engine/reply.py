@@ -15,14 +15,17 @@ Not done here: what the patient said (`guard`), frames and protocols (`proxy.rel
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from guardrail.engine.knowledge import Knowledge
+from guardrail.engine.memory import Memory
 from guardrail.engine.model import Action, Conversation, Decision, Destination, Role, Topic, Urgency
 from guardrail.engine.normalize import Tokens, fold, tokenize
 from guardrail.engine.replies import NEAR, SCORED, CompiledRule, Hold, Replies, Seen, Treatment, more_serious
-from guardrail.engine.sentences import Sentence
+from guardrail.engine.sentences import Sentence, SentenceScorer
 
 # A word or number, a line's end, what ends a sentence with the quotes and emphasis behind it, a tag's begin, a JSON quote.
 _TOKEN = re.compile(r"[^\W_]+|\n|[.!?…。！？؟]+[\"'”’)\]*_»]*|[<\"]")
@@ -44,8 +47,7 @@ _HOT, _LEAD, _NOTE, _OPEN = int(Hold.HOT), int(Hold.LEAD), int(Hold.NOTE), int(H
 _THINK = frozenset({"think", "thinking", "thought", "reasoning"})
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(Struct, frozen=True):
     """Characters `start` to `end` of the channel's text are shown as `text` instead."""
 
     start: int
@@ -53,8 +55,7 @@ class Edit:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
+class Review(Struct, frozen=True):
     """How far the channel may be shown. Everything before `released` is final; `edits` are new since the last review."""
 
     released: int
@@ -85,6 +86,23 @@ class ReplyReport:
     disclaimer_present: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a whole reply came to: what is shown of it, and whether it was cut."""
+
+    shown: str
+    cut: bool
+    report: ReplyReport
+
+
+class ReplyMemory:
+    """What the reply guards of one service read before: the patient's messages, and whole replies. `key` is for their digests."""
+
+    def __init__(self, key: bytes, most: int = 1024) -> None:
+        self.said: Memory[frozenset[str]] = Memory(key, most)
+        self.replies: Memory[Known] = Memory(key, most)
+
+
 _ACTION_RANK = {"pass": 0, "annotate": 1, "replace": 2, "cut": 3}
 
 
@@ -94,8 +112,11 @@ class ReplyGuard:
     `channel` is "content" for what the patient reads as the answer, "reasoning" for thinking text, "refusal", or
     "arguments" for tool arguments. `structured` says the reply must keep a schema (JSON mode, tool call): then nothing is
     added to it. `conversation` lets rules ask what the patient wrote last (an image sent, a means named). With `observe`
-    all rules are recorded and none acts: a cut reply is otherwise not read to its end.
+    all rules are recorded and none acts: a cut reply is otherwise not read to its end. `memory` is shared by the guards of a
+    service.
     """
+
+    _memory: ReplyMemory | None = None
 
     def __init__(
         self,
@@ -105,6 +126,7 @@ class ReplyGuard:
         structured: bool = False,
         conversation: Conversation | None = None,
         observe: bool = False,
+        memory: ReplyMemory | None = None,
     ) -> None:
         self.report = ReplyReport()
         self._knowledge = knowledge
@@ -114,6 +136,7 @@ class ReplyGuard:
         self._structured = structured
         self._conversation = conversation
         self._observe = observe
+        self._memory = memory
         self._unit = ""
         """Text from the start of the open sentence."""
         self._base = 0
@@ -150,8 +173,10 @@ class ReplyGuard:
         """The heads of the trained reader for which a sentence is held."""
         self._sentence: Sentence | None = None
         """The open sentence as the trained reader has it so far."""
-        self._numbers = False
-        """Whether medicines are talked of, so that a number holds its sentence."""
+        self._reach = 0
+        """For how many words a word holds its sentence that only leads to something."""
+        self._number = 0
+        """What a number does to its sentence (`Hold`s): more where medicines are talked of."""
         self._context: tuple[frozenset[str], frozenset[str]] | None = None
 
     def preface(self) -> str:
@@ -205,6 +230,39 @@ class ReplyGuard:
         self._act("annotate")
         closing = f"\n{_FENCE}" if self._fences % 2 else ""
         return closing + "\n\n" + "\n\n".join(parts)
+
+    # Replies known whole
+
+    def recall(self, text: str) -> Known | None:
+        """What this whole reply came to when it was last reviewed in these circumstances; it is then reviewed."""
+        memory = self._memory
+        known = memory.replies.get(memory.replies.place(text, self._circumstances())) if memory is not None else None
+        if known is not None:
+            self.report = known.report
+        return known
+
+    def remember(self, text: str, shown: str, cut: bool) -> None:
+        """What this whole reply came to."""
+        if self._memory is not None:
+            replies = self._memory.replies
+            replies.keep(replies.place(text, self._circumstances()), Known(shown, cut, self.report))
+
+    def _circumstances(self) -> Hashable:
+        """All that the verdict depends on beside the text."""
+        decision = self._decision
+        return (
+            self._knowledge.revision,
+            self._channel,
+            self._structured,
+            self._observe,
+            decision.urgency,
+            decision.action,
+            decision.answer,
+            decision.topics,
+            decision.language,
+            decision.country,
+            self._situation(self._replies) if self._replies else None,
+        )
 
     # Reading
 
@@ -264,36 +322,37 @@ class ReplyGuard:
     def _take_word(self, replies: Replies, token: str, at: int, after: int) -> None:
         """Heed one word, at its place in the open sentence: whether it holds the sentence, and whether that leans somewhere now."""
         folded = token.lower() if token.isascii() else fold(token)
-        # Where medicines are talked of, what is to be done with a number may come some words later.
-        reach = replies.policy.reach * (1 + self._numbers)
-        numbers = _LEAD | _HOT if self._numbers and replies.scorer is None else _LEAD
         word = replies.words.get(folded)
         behind = replies.pairs.get(self._last_word)
+        number = self._number if token[0].isdigit() else 0
         if behind is not None and behind.get(folded, 0) & self._open:
-            self._heed(_HOT | _NOTE, at, reach)
+            self._heed(_HOT | _NOTE, at, self._reach)
         elif word is not None:
             hold = word.hold if word.gates & self._open else word.hold & ~_HOT
-            if hold & _LEAD or token[0].isdigit():
-                hold |= numbers
+            if number or hold & _LEAD:
+                hold |= self._number
             early = 0 if hold & _OPEN and self._count < 2 else word.shown
-            self._heed(hold, at + early, reach)
-        else:
-            self._heed(numbers if token[0].isdigit() else 0, at, reach)
-        if token in self._foreign:
-            self._heed(_HOT | _NOTE, at, reach)
-        self._lean(replies, folded, after)
+            self._heed(hold, at + early, self._reach)
+        elif number or self._hold >= 0:
+            self._heed(number, at, self._reach)
+        if number and token in self._foreign:
+            self._heed(_HOT | _NOTE, at, self._reach)
+        if replies.scorer is not None:
+            self._lean(replies.scorer, folded, after)
         self._count += 1
         self._last_word = folded
 
-    def _lean(self, replies: Replies, folded: str, after: int) -> None:
+    def _lean(self, scorer: SentenceScorer, folded: str, after: int) -> None:
         """Let the trained reader take the word, and hold or let go of the sentence as it leans."""
-        if replies.scorer is None:
-            return
-        if self._sentence is None:
-            self._sentence = replies.scorer.begin(self.facts(), self._heeded)
-        for word in (folded,) if self._glossed is None else self._knowledge.languages.word(folded, self._glossed):
-            self._sentence.add(word)
-        if self._sentence.leaning:
+        sentence = self._sentence
+        if sentence is None:
+            sentence = self._sentence = scorer.begin(self.facts(), self._heeded)
+        if self._glossed is None:
+            sentence.add(folded)
+        else:
+            for word in self._knowledge.languages.word(folded, self._glossed):
+                sentence.add(word)
+        if sentence.leaning:
             # The word itself may be shown already; what follows is not.
             self._leant = self._leant or not self._hot
             self._heed(_HOT | _NOTE, after, 0)
@@ -421,8 +480,10 @@ class ReplyGuard:
         user, case = self._situation(replies)
         seen = Seen(here, frozenset(self._seen), user, case)
         if not here <= self._seen:
+            new = here - self._seen
             self._seen |= here
-            self._open_gates(replies)
+            if not new.isdisjoint(replies.asked):
+                self._open_gates(replies)
         rules: dict[str, CompiledRule] = {}
         for name in here:
             for rule in replies.by_concept.get(name, ()):
@@ -512,24 +573,38 @@ class ReplyGuard:
         seen = Seen(frozenset(), frozenset(self._seen), user, case)
         self._open = sum(1 << i for i, gate in enumerate(replies.gates) if gate(seen))
         self._heeded = frozenset(head for head, gates in replies.heeded.items() if gates & self._open)
-        self._numbers = "medication" in case or "drug_named" in user or "drug_named" in self._seen
+        medicines = "medication" in case or "drug_named" in user or "drug_named" in self._seen
+        # Where medicines are talked of, what is to be done with a number may come some words later.
+        self._reach = replies.policy.reach * (2 if medicines else 1)
+        self._number = _LEAD | _HOT if medicines and replies.scorer is None else _LEAD
 
     # The conversation
 
     def _situation(self, replies: Replies) -> tuple[frozenset[str], frozenset[str]]:
         """The concepts of the patient's last message, and the facts of the conversation."""
         if self._context is None:
-            user = frozenset(self._last_said(replies))
+            user = self._last_said(replies)
             self._context = user, frozenset(self._facts(user))
         return self._context
 
-    def _last_said(self, replies: Replies) -> Iterable[str]:
+    def _last_said(self, replies: Replies) -> frozenset[str]:
         messages = self._conversation.messages if self._conversation else ()
         last = next((m for m in reversed(messages) if m.role is Role.USER), None)
         if last is None:
-            return ()
-        tokens = tokenize(last.text[-_LAST_USER_CHARS:])
-        return {m.entry.name for read in self._readings(tokens) for m in replies.lexicon.find(read)}
+            return frozenset()
+        text = last.text[-_LAST_USER_CHARS:]
+        if self._memory is None:
+            return self._concepts_of(text, replies)
+        said = self._memory.said
+        place = said.place(text, (self._knowledge.revision, self._glossed))
+        known = said.get(place)
+        if known is None:
+            known = self._concepts_of(text, replies)
+            said.keep(place, known)
+        return known
+
+    def _concepts_of(self, text: str, replies: Replies) -> frozenset[str]:
+        return frozenset(m.entry.name for read in self._readings(tokenize(text)) for m in replies.lexicon.find(read))
 
     def _facts(self, user: frozenset[str]) -> Iterable[str]:
         decision = self._decision

@@ -174,6 +174,10 @@ def load_replies(
         pairs=marks.pairs,
         gates=gates,
         policy=policy,
+        asked=frozenset(
+            name.removeprefix("reply:") for rule, _ in rules.values() for name in named_findings(rule.when) if name.startswith("reply:")
+        )
+        | {"drug_named"},
         lines=Lines(countries),
         by_concept=by_concept(compiled),
         scorer=scorer,

@@ -477,8 +477,8 @@ class StreamRelay(_Relay):
             return True
         piece = Piece(0, "content", "", self._reader.plain_path, text, name)
         held.append(_Held(raw, event, None, _NOTHING_READ, [_Part(piece, channel, start, channel.length)], plain=data))
-        if channel.cut_at is not None:
-            self._heed(channel)
+        self._heed(channel)
+        if self._cut:
             self._carry_out_cuts(out)
         self._release(out)
         return True
@@ -614,18 +614,27 @@ class DocumentRelay(_Relay):
         return held.document if changed or missing or self._cut else None
 
     def _review_plain(self, document: Any, piece: Piece) -> Generator[None, None, Any]:
-        """The short way of a reply that is one text: the same steps without the bookkeeping of many."""
+        """The short way of a reply that is one text: the same steps without the bookkeeping of many, and once for the same text."""
         channel = self._channel(0, "content", "")
-        for start in range(0, len(piece.text), SLICE_CHARS):
-            if start:
-                yield
-            channel.feed(piece.text[start : start + SLICE_CHARS])
-        channel.finish()
-        self._heed(channel)
-        after = self._replacement(0) if self._cut else channel.guard.ending()
-        if channel.plain and not after:
+        known = channel.guard.recall(piece.text)
+        if known is not None:
+            shown = known.shown
+            if known.cut:
+                channel.cut()
+                self._heed(channel)
+        else:
+            for start in range(0, len(piece.text), SLICE_CHARS):
+                if start:
+                    yield
+                channel.feed(piece.text[start : start + SLICE_CHARS])
+            channel.finish()
+            self._heed(channel)
+            after = self._replacement(0) if self._cut else channel.guard.ending()
+            shown = piece.text if channel.plain and not after else channel.shown(0, channel.length) + after
+            channel.guard.remember(piece.text, shown, self.cut)
+        if shown == piece.text and not self._cut:
             return None
-        put(document, piece.path, channel.shown(0, channel.length) + after)
+        put(document, piece.path, shown)
         if self._cut:
             self._dialect.cut_reply(document, 0)
         return document

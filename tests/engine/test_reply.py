@@ -12,7 +12,7 @@ from guardrail.engine.answers import LanguageTexts
 from guardrail.engine.guard import Guard
 from guardrail.engine.knowledge import Knowledge
 from guardrail.engine.model import Conversation, Message, Role
-from guardrail.engine.reply import Edit, ReplyGuard
+from guardrail.engine.reply import Edit, ReplyGuard, ReplyMemory
 from guardrail.errors import Problem
 from guardrail.packs.replies import load_replies
 from tests.conftest import SMALL_RULES
@@ -236,3 +236,31 @@ def test_any_chunking_shows_the_same_and_never_takes_back(knowledge: Knowledge, 
     assert shown(single, list(text)) == expected
     assert shown(cut, [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]) == expected
     assert single.report == whole.report == cut.report
+
+
+def remembering(knowledge: Knowledge, memory: ReplyMemory, user: str) -> ReplyGuard:
+    conversation = Conversation((Message(Role.USER, user),), country="GB")
+    return ReplyGuard(knowledge, Guard(knowledge).review(conversation), conversation=conversation, memory=memory)
+
+
+def test_a_whole_reply_is_known_again_with_its_report(knowledge: Knowledge) -> None:
+    memory = ReplyMemory(b"key")
+    first = remembering(knowledge, memory, "hello")
+    text = "Take 400 mg now."
+    first.remember(text, shown(first, [text]), cut=False)
+
+    again = remembering(knowledge, memory, "hello")
+    known = again.recall(text)
+
+    assert known is not None
+    assert known.shown.startswith(DOSE)
+    assert [i.issue for i in again.report.issues] == ["dose_instruction"]
+
+
+def test_a_whole_reply_is_read_anew_for_another_patient(knowledge: Knowledge) -> None:
+    memory = ReplyMemory(b"key")
+    first = remembering(knowledge, memory, "hello")
+    first.remember("Stress does that.", "Stress does that.", cut=False)
+
+    assert remembering(knowledge, memory, "i have chest pain").recall("Stress does that.") is None
+    assert reply_guard(knowledge).recall("Stress does that.") is None

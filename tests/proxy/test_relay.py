@@ -1,12 +1,13 @@
 """Whatever the chunks, the patient sees the reviewed text, all of it, nothing else, and a proper ending."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardrail.engine.reply import Known
 from guardrail.proxy.dialects.chat_completions import ChatCompletions
 from guardrail.proxy.dialects.dialect import Request, Stamp
 from guardrail.proxy.relay import DocumentRelay, MakeGuard, StreamRelay, review_text
@@ -412,3 +413,36 @@ def test_very_deep_unknown_fields_are_taken_out() -> None:
 
     assert b"FORBIDDEN" not in orjson.dumps(changed)
     assert one.not_evaluated
+
+
+class Recalling(WordGuard):
+    """Reviews a whole reply once; a second review of the same text fails."""
+
+    known: ClassVar[dict[str, Known]] = {}
+
+    def recall(self, text: str) -> Known | None:
+        return self.known.get(text)
+
+    def remember(self, text: str, shown: str, cut: bool) -> None:
+        assert text not in self.known
+        self.known[text] = Known(shown, cut, self.report)
+
+
+@pytest.mark.parametrize("text", ["all is well", f"a {EDITED} and more", f"a {FORBIDDEN} and more"])
+def test_a_document_said_before_is_shown_as_before(text: str) -> None:
+    first, one = review(reply({"content": text}), lambda channel, structured: Recalling())
+    second, other = review(reply({"content": text}), lambda channel, structured: Recalling())
+
+    assert first == second
+    assert one.cut == other.cut
+
+
+@given(st.lists(words, max_size=12))
+def test_frames_held_and_shown_unchanged_are_the_bytes_that_came(texts: list[str]) -> None:
+    one = relay()
+    came = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": text}) for text in texts), chunk({}, "stop")]
+
+    out = b"".join(one.feed(frame) for frame in (*came, DONE))
+
+    if not one.cut and EDITED not in shown(b"".join(came)):
+        assert out == b"".join((*came, DONE))
