@@ -36,6 +36,10 @@ NEAR = "near_"
 """With the name of an issue behind it: the trained reader finds the sentence near to it. Without one everything is near."""
 
 
+DISCLAIMERS = ("verify", "medication", "image")
+"""Kinds of disclaimer; each says what the first does."""
+
+
 class Treatment(StrEnum):
     """What is done about a sentence or a reply, from least to most."""
 
@@ -81,6 +85,8 @@ class ReplyPolicy(Frozen):
     reasoning: Literal["drop", "label", "allow"] = "drop"
     """Thinking text beside the reply: leave it out, put a label before it, or show it."""
     disclaimer: Literal["health", "never"] = "health"
+    disclaimer_every: int = Field(default=6, ge=1)
+    """A patient who was given the disclaimer is given it again with the reply that comes so many later, with another kind at once."""
     hold_chars: int = Field(default=600, ge=80)
     """A sentence is reviewed at the latest after so many characters."""
     opening_words: tuple[str, ...]

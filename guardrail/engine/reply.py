@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from guardrail.engine.knowledge import Knowledge
+from guardrail.engine.markdown import Fences
 from guardrail.engine.memory import Memory
 from guardrail.engine.model import Action, Conversation, Decision, Destination, Role, Topic, Urgency
 from guardrail.engine.normalize import Tokens, fold, tokenize
-from guardrail.engine.replies import NEAR, SCORED, CompiledRule, Hold, Replies, Seen, Treatment, more_serious
+from guardrail.engine.replies import DISCLAIMERS, NEAR, SCORED, CompiledRule, Hold, Replies, Seen, Treatment, more_serious
 from guardrail.engine.sentences import Sentence, SentenceScorer
 
 # A word or number, a line's end, what ends a sentence with the quotes and emphasis behind it, a tag's begin, a JSON quote.
@@ -40,7 +41,6 @@ _MARKS = re.compile(r"[\s>]*(?:[-*+•–|](?=\s)[\s>]*|#{1,6}\s+|\d{1,2}[.)](?=
 # Tokens of a sentence that is hardly more than a name or a word of consent, its full stop included.
 _SHORT = 7
 _LAST_USER_CHARS = 4000
-_FENCE = "```"
 # As plain numbers: operations on flags are ten times slower, and there are some for every word.
 _HOT, _LEAD, _NOTE, _OPEN = int(Hold.HOT), int(Hold.LEAD), int(Hold.NOTE), int(Hold.OPEN)
 # Tags in which models put their thinking when it stands in the answer itself.
@@ -155,7 +155,7 @@ class ReplyGuard:
         self._released = 0
         self._done = False
         self._thinking = False
-        self._fences = 0
+        self._fences = Fences()
         self._first = ""
         self._cut_text = ""
         self._said: set[str] = set()
@@ -224,12 +224,11 @@ class ReplyGuard:
         parts = [*self._annotations()]
         if self._needs_disclaimer():
             self.report.disclaimer_added = True
-            parts.append(self._disclaimer())
+            parts.append(self._disclaimer(self._kind()))
         if not parts:
             return ""
         self._act("annotate")
-        closing = f"\n{_FENCE}" if self._fences % 2 else ""
-        return closing + "\n\n" + "\n\n".join(parts)
+        return self._fences.closing + "\n\n" + "\n\n".join(parts)
 
     # Replies known whole
 
@@ -262,6 +261,7 @@ class ReplyGuard:
             decision.language,
             decision.country,
             self._situation(self._replies) if self._replies else None,
+            self._given(self._kind()) if self._replies else None,
         )
 
     # Reading
@@ -440,8 +440,7 @@ class ReplyGuard:
         text = unit[start:end]
         if self._base == 0 and start == 0 and not self._first:
             self._first = text.lstrip()[:1]
-        if _FENCE in text:
-            self._fences += text.count(_FENCE)
+        self._fences.read(text)
         cut = False
         if self._thinking:
             edits.append(Edit(self._base + start + max(0, self._hold), self._base + end, ""))
@@ -626,7 +625,7 @@ class ReplyGuard:
     # What is added
 
     def _adds(self) -> bool:
-        return self._channel == "content" and not self._structured and self._first not in ("{", "[")
+        return self._channel == "content" and not self._structured and self._first not in ("{", "[") and not self._fences.is_json
 
     def _annotations(self) -> Iterable[str]:
         decision = self._decision
@@ -641,15 +640,26 @@ class ReplyGuard:
         replies = self._replies
         if replies is None or replies.policy.disclaimer == "never" or self.report.disclaimer_present:
             return False
-        issues = any(i.issue != "has_disclaimer" for i in self.report.issues)
-        return bool(self._decision.topics) or issues or "health_advice" in self._seen
+        if any(i.issue != "has_disclaimer" for i in self.report.issues):
+            return True
+        return (bool(self._decision.topics) or "health_advice" in self._seen) and not self._given(self._kind())
 
-    def _disclaimer(self) -> str:
-        decision = self._decision
-        key = "medication" if Topic.MEDICATION in decision.topics else "verify"
-        if Topic.IMAGE in decision.topics or "image" in self.facts():
-            key = "image"
-        return self._knowledge.answers.disclaimer(key, decision.language, decision.country)
+    def _kind(self) -> str:
+        """The kind of disclaimer that this conversation needs."""
+        if Topic.IMAGE in self._decision.topics or "image" in self.facts():
+            return "image"
+        return "medication" if Topic.MEDICATION in self._decision.topics else "verify"
+
+    def _disclaimer(self, kind: str) -> str:
+        return self._knowledge.answers.disclaimer(kind, self._decision.language, self._decision.country)
+
+    def _given(self, kind: str) -> bool:
+        """Whether one of the last replies had this disclaimer; where the general one would do, any."""
+        every = self._replies.policy.disclaimer_every if self._replies else 1
+        said = [m.text for m in self._conversation.messages if m.role is Role.ASSISTANT] if self._conversation else []
+        last = said[1 - every :] if every > 1 else []
+        kinds = DISCLAIMERS if kind == "verify" else (kind,)
+        return any(self._disclaimer(k) in text for text in last for k in kinds)
 
     def facts(self) -> frozenset[str]:
         """What is known of the conversation (`replies.CASES`)."""

@@ -264,3 +264,37 @@ def test_a_whole_reply_is_read_anew_for_another_patient(knowledge: Knowledge) ->
 
     assert remembering(knowledge, memory, "i have chest pain").recall("Stress does that.") is None
     assert reply_guard(knowledge).recall("Stress does that.") is None
+
+
+def answered(knowledge: Knowledge, earlier: list[str], text: str = "Call an ambulance.") -> str:
+    """What is shown of a reply behind earlier replies in the same conversation."""
+    turns = [Message(role, said) for reply in earlier for role, said in ((Role.USER, "i have chest pain"), (Role.ASSISTANT, reply))]
+    conversation = Conversation((*turns, Message(Role.USER, "i have chest pain")), country="GB")
+    return shown(ReplyGuard(knowledge, Guard(knowledge).review(conversation), conversation=conversation), [text])
+
+
+def test_a_disclaimer_given_shortly_before_is_not_given_again(knowledge: Knowledge) -> None:
+    assert VERIFY in answered(knowledge, [])
+    assert VERIFY not in answered(knowledge, [f"Rest.\n\n{VERIFY}"])
+    assert VERIFY not in answered(knowledge, [f"Rest.\n\n{VERIFY}", "Sleep.", "Drink.", "Sit.", "Breathe."])
+
+
+def test_a_disclaimer_is_given_again_after_some_replies(knowledge: Knowledge) -> None:
+    assert VERIFY in answered(knowledge, [f"Rest.\n\n{VERIFY}", "Sleep.", "Drink.", "Sit.", "Breathe.", "Wait."])
+
+
+def test_a_corrected_reply_has_its_disclaimer_whatever_was_said_before(knowledge: Knowledge) -> None:
+    assert VERIFY in answered(knowledge, [f"Rest.\n\n{VERIFY}"], "Take 400 mg now.")
+
+
+def test_a_disclaimer_of_the_patient_does_not_count(knowledge: Knowledge) -> None:
+    conversation = Conversation((Message(Role.USER, VERIFY), Message(Role.ASSISTANT, "Go on."), Message(Role.USER, "i have chest pain")))
+    guard = ReplyGuard(knowledge, Guard(knowledge).review(conversation), conversation=conversation)
+
+    assert VERIFY in shown(guard, ["Call an ambulance."])
+
+
+def test_json_in_a_code_block_is_left_alone(knowledge: Knowledge) -> None:
+    text = '```json\n{"advice": "Call an ambulance."}\n```'
+
+    assert shown(reply_guard(knowledge, "what is the weather"), [text]) == text

@@ -97,6 +97,36 @@ def test_a_rule_needs_its_cases_and_an_issue_with_a_policy(tmp_path: Path) -> No
 def test_a_phrase_of_common_words_only_cannot_hold_a_sentence(tmp_path: Path) -> None:
     folder = write(tmp_path, concepts__c="clever: {title: c, phrases: [you]}\n", rules__r=RULE + "treatment: replace\n", tests__r=CASES)
 
-    assert problems(folder) == [
-        'rules/replies/concepts/c.yaml:1:30: phrase "you": has only common words; a sentence cannot be held on it'
-    ]
+    assert problems(folder) == ['rules/replies/concepts/c.yaml:1:30: phrase "you": has only common words; a sentence cannot be held on it']
+
+
+def test_the_guards_own_disclaimers_are_adequate_in_every_language(shipped: Loaded) -> None:
+    """So that a guard behind a guard adds nothing."""
+    guard = Guard(shipped.knowledge)
+    answers = shipped.knowledge.answers
+    doubled: list[str] = []
+    for language, texts in answers.languages.items():
+        for kind in texts.disclaimers:
+            conversation = Conversation((Message(Role.USER, "what is a fever"),), language=language)
+            reply = ReplyGuard(shipped.knowledge, guard.review(conversation), conversation=conversation)
+            text = f"A fever is 38 degrees or more.\n\n{answers.disclaimer(kind, language, None)}"
+            if review_text(reply, text) != text:
+                doubled.append(f"{language} {kind}")
+
+    assert doubled == []
+
+
+def test_a_medication_question_gets_its_own_disclaimer_once(shipped: Loaded) -> None:
+    guard = Guard(shipped.knowledge)
+    answers = shipped.knowledge.answers
+    verify, medication = (answers.disclaimer(kind, "en", None) for kind in ("verify", "medication"))
+
+    def reply_to(*said: str) -> str:
+        roles = (Role.USER, Role.ASSISTANT)
+        conversation = Conversation(tuple(Message(roles[i % 2], text) for i, text in enumerate(said)))
+        reply = ReplyGuard(shipped.knowledge, guard.review(conversation), conversation=conversation)
+        return review_text(reply, "Ibuprofen and similar tablets reduce swelling.")
+
+    question = "is ibuprofen an anti-inflammatory medicine or a steroid"
+    assert reply_to("what is a fever", f"A high temperature.\n\n{verify}", question).endswith(medication)
+    assert medication not in reply_to(question, f"It reduces swelling.\n\n{medication}", question)
