@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,9 @@ class Application:
         return self._rest
 
 
-def load_guard(rules: Path | None = None) -> Guard:
-    """The guard of a folder of packs, or of those that come with Guardrail."""
-    knowledge = load(rules or shipped_rules()).knowledge
+def load_guard(rules: Path | None = None, overrides: Path | None = None) -> Guard:
+    """The guard of a folder of packs, or of those that come with Guardrail; `overrides` is what a site changes in them."""
+    knowledge = load(rules or shipped_rules(), overrides=overrides).knowledge
     english = knowledge.answers.languages[knowledge.answers.fallback]
     if SAFE_ANSWER not in english.answers or LOST_NOTICE not in english.notices:
         raise ConfigError(f'languages/en/answers.yaml needs the answer "{SAFE_ANSWER}" and the notice "{LOST_NOTICE}"')
@@ -88,7 +89,7 @@ def create_service(
 ) -> Service:
     """What the endpoints share. Every finished exchange goes to the log and to the `recorders`; `note` sees it before its last bytes."""
     return Service(
-        guard=guard or load_guard(settings.rules),
+        guard=guard or load_guard(settings.rules, settings.overrides),
         upstream=upstream or _upstream(settings),
         record=_all((logs.LogRecorder(), *recorders)),
         note=note,
@@ -120,7 +121,8 @@ def create_app(
     shared with the other workers of this server.
     """
     # The shipped packs change only with the program, which is then started again.
-    before = state_of(settings.rules) if settings.rules else None
+    watched = tuple(folder for folder in (settings.rules, settings.overrides) if folder)
+    before = state_of(*watched)
     monitoring = Monitoring(settings, open_dashboard=open_dashboard)
     service = create_service(
         settings, guard=guard, upstream=upstream, reply_guard=reply_guard, recorders=(monitoring, *recorders), note=monitoring.note
@@ -128,9 +130,9 @@ def create_app(
 
     reloader = Reloader(
         service,
-        lambda: load_guard(settings.rules),
+        lambda: load_guard(settings.rules, settings.overrides),
         board or Board(),
-        settings.rules,
+        watched,
         settings.rules_watch_seconds,
         before,
     )
@@ -213,7 +215,8 @@ class _Admin:
             {"name": p.name, "title": p.title, "version": p.version, "reviewed": p.reviewed, "rules": p.rules} for p in knowledge.packs
         ]
         problems = list(self._reloader.problems)
-        return _json({"revision": knowledge.revision, "workers": self._reloader.workers(), "packs": packs, "problems": problems})
+        found = {"revision": knowledge.revision, "workers": self._reloader.workers(), "packs": packs, "problems": problems}
+        return _json({**found, "overrides": [asdict(o) for o in knowledge.overrides]})
 
     async def check(self, request: Request) -> Response:
         """The contract of `guardrail check --jsonl`, for one object."""

@@ -87,8 +87,9 @@ class Settings(BaseModel):
     max_connections: int = Field(1000, gt=0, description="Connections to the upstream at once, per worker.")
 
     rules: Path | None = Field(None, description="Folder of rule packs in place of those that come with Guardrail.")
+    overrides: Path | None = Field(None, description="Folder of overrides: what a site changes in packs that it does not edit.")
     rules_watch_seconds: float = Field(
-        2.0, ge=0, description="Time between looks for changes in that folder; 0: only SIGHUP and /-/reload load it again."
+        2.0, ge=0, description="Time between looks for changes in these folders; 0: only SIGHUP and /-/reload load them again."
     )
     country: str | None = Field(
         None, pattern="^[A-Z]{2}$", description="Country of the patients, two letters: whose numbers they are given."

@@ -7,7 +7,7 @@ end on the same revision however a change arrived.
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,9 +27,9 @@ _OTHERS_SECONDS: Final = 30.0
 
 
 class Reloader:
-    """Keeps the packs of `service` as they are in `folder`. `load` makes a guard of what is there.
+    """Keeps the packs of `service` as they are in `folders`. `load` makes a guard of what is there.
 
-    `watch_seconds` is the time between two looks at the folder, 0 for none; `before` is how it was before the packs in force were read.
+    `watch_seconds` is the time between two looks at the folders, 0 for none; `before` is how they were before the packs in force were read.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Reloader:
         service: Service,
         load: Callable[[], Guard],
         board: Board,
-        folder: Path | None = None,
+        folders: Sequence[Path] = (),
         watch_seconds: float = 0.0,
         before: State | None = None,
     ) -> None:
         self._service = service
         self._load = load
         self._board = board
-        self._folder = folder if watch_seconds else None
+        self._folders = tuple(folders) if watch_seconds else ()
         self._pause = min(watch_seconds or _TICK_SECONDS, _TICK_SECONDS)
         self._looks = max(round(watch_seconds / _TICK_SECONDS), 1)
         self._tried = before if before is not None else self._state()
@@ -80,7 +80,7 @@ class Reloader:
                 await self._swap()
                 continue
             count += 1
-            if self._folder is None or count % self._looks:
+            if not self._folders or count % self._looks:
                 continue
             now = await asyncio.to_thread(self._state)
             # A folder that is being copied is different at each look.
@@ -120,7 +120,7 @@ class Reloader:
         self._board.post(Notice(self.revision, len(self.problems)))
 
     def _state(self) -> State:
-        return state_of(self._folder) if self._folder is not None else frozenset()
+        return state_of(*self._folders)
 
     async def _others(self) -> dict[str, int]:
         """Wait until all workers have this revision, or for long enough; how many have which."""

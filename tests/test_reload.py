@@ -41,6 +41,31 @@ def understands_red_spots(server: Server) -> set[bool]:
 
 
 @needs_linux
+def test_overrides_of_shipped_packs_are_followed_and_shown(tmp_path: Path, rules: Path) -> None:
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    with guardrail_serve(tmp_path, workers=1, rules=str(rules), overrides=str(ours), rules_watch_seconds=0.2) as server:
+        first = server.health()["packs"]
+        override = 'concept: rash, change: {add: [red spots]}, reason: Said here, owner: Dr Example, expires: "2999-01-01"'
+        (ours / "site.tmp").write_text(f"- {{{override}}}\n")
+        os.replace(ours / "site.tmp", ours / "site.yaml")
+        wait_for(lambda: server.health()["packs"] != first, server)
+
+        assert understands_red_spots(server) == {True}
+        assert httpx.get(server.url + "/-/packs").json()["overrides"] == [
+            {
+                "file": "ours/site.yaml",
+                "subject": "concept rash",
+                "change": 'add "red spots"',
+                "reason": "Said here",
+                "owner": "Dr Example",
+                "expires": "2999-01-01",
+                "state": "in force",
+            }
+        ]
+
+
+@needs_linux
 def test_all_workers_follow_the_folder_and_a_broken_pack_changes_nothing(tmp_path: Path, rules: Path) -> None:
     with guardrail_serve(tmp_path, workers=2, rules=str(rules), rules_watch_seconds=0.2) as server:
         first = server.health()

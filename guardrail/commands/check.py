@@ -10,6 +10,7 @@ import orjson
 
 from guardrail import check as contract
 from guardrail.app import load_guard
+from guardrail.commands.folders import packs_options
 from guardrail.engine.guard import Guard
 from guardrail.engine.model import Decision, Finding
 from guardrail.errors import GuardrailError
@@ -21,12 +22,20 @@ from guardrail.errors import GuardrailError
 @click.option("--jsonl", metavar="FILE", help="Check one JSON object a line; - reads standard input.")
 @click.option("--reply", metavar="TEXT", help="A chatbot's reply to review with it.")
 @click.option("--country", metavar="XX", help="Country of the patient, for phone numbers.")
-@click.option("--rules", type=click.Path(path_type=Path), metavar="FOLDER", help="Rule packs in place of the shipped ones.")
-def check(text: str | None, as_json: bool, jsonl: str | None, reply: str | None, country: str | None, rules: Path | None) -> None:
+@packs_options
+def check(
+    text: str | None,
+    as_json: bool,
+    jsonl: str | None,
+    reply: str | None,
+    country: str | None,
+    rules: Path | None,
+    overrides: Path | None,
+) -> None:
     """Decide about TEXT as the proxy would, and show the evidence."""
     if (text is None) == (jsonl is None):
         raise click.UsageError('give either a text, as in guardrail check "my chest hurts", or --jsonl FILE')
-    guard = load_guard(rules)
+    guard = load_guard(rules, overrides)
     if jsonl is not None:
         sys.exit(0 if _check_lines(guard, jsonl) else 1)
     item = {"text": text, "response": reply, "country": country}

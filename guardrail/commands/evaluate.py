@@ -10,6 +10,7 @@ import click
 
 from guardrail.app import load_guard
 from guardrail.check import read_item
+from guardrail.commands.folders import packs_options
 from guardrail.engine.guard import Guard
 from guardrail.engine.model import Conversation
 from guardrail.stress import report
@@ -25,9 +26,11 @@ _folder = click.Path(path_type=Path, file_okay=False)
 @click.argument("corpus", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True), metavar="CORPUS...")
 @click.option("--out", type=_folder, metavar="FOLDER", help="Write figures, misses, false alarms and a page to look at.")
 @click.option("--against", type=_folder, metavar="FOLDER", help="The --out folder of an earlier run: show what changed.")
-@click.option("--rules", type=click.Path(path_type=Path), metavar="FOLDER", help="Rule packs in place of the shipped ones.")
+@packs_options
 @click.option("--rules-only", is_flag=True, help="Without the trained second reader.")
-def evaluate(corpus: tuple[Path, ...], out: Path | None, against: Path | None, rules: Path | None, rules_only: bool) -> None:
+def evaluate(
+    corpus: tuple[Path, ...], out: Path | None, against: Path | None, rules: Path | None, overrides: Path | None, rules_only: bool
+) -> None:
     """Measure the packs on labelled JSONL files or folders of them: what is recognised, and what is raised for nothing."""
     try:
         items = read_corpus(corpus, conversation_of)
@@ -35,7 +38,7 @@ def evaluate(corpus: tuple[Path, ...], out: Path | None, against: Path | None, r
         click.echo(str(error), err=True)
         sys.exit(2)
     earlier = read_earlier(against) if against else None
-    knowledge = load_guard(rules).knowledge
+    knowledge = load_guard(rules, overrides).knowledge
     # No cache: every message is timed as if never seen before.
     guard = Guard(replace(knowledge, scorer=None) if rules_only else knowledge, cache_messages=0)
     with click.progressbar(judge_all(guard, items), length=len(items), label=f"{len(items)} items", file=sys.stderr) as progress:

@@ -7,21 +7,19 @@ from pathlib import Path
 import click
 import orjson
 
+from guardrail.commands.folders import packs_options, read_packs
 from guardrail.engine.guard import Guard
 from guardrail.packs.cases import run_cases, run_reply_cases
 from guardrail.packs.lint import advise
-from guardrail.packs.load import load, shipped_rules
 from guardrail.packs.schema import schemas
-
-_rules = click.option("--rules", type=click.Path(path_type=Path), metavar="FOLDER", help="Rule packs in place of the shipped ones.")
 
 
 @click.command()
 @click.argument("packs", nargs=-1, metavar="[PACK|RULE]...")
-@_rules
-def test(packs: tuple[str, ...], rules: Path | None) -> None:
+@packs_options
+def test(packs: tuple[str, ...], rules: Path | None, overrides: Path | None) -> None:
     """Run the cases of all packs, or of those named: every rule fires where it says and keeps quiet where it says."""
-    loaded = load(rules or shipped_rules())
+    loaded = read_packs(rules, overrides)
     names = set(packs)
     unknown = names - {c.pack for c in loaded.cases} - {c.rule for c in loaded.cases} - {c.rule for c in loaded.reply_cases} - {"replies"}
     if unknown:
@@ -52,10 +50,10 @@ def _proper(expectation: str) -> str:
 
 
 @click.command()
-@_rules
-def lint(rules: Path | None) -> None:
+@packs_options
+def lint(rules: Path | None, overrides: Path | None) -> None:
     """Advice on packs that load: expired reviews and numbers, hard words, phrases that never match, unused lists."""
-    found = sorted(advise(load(rules or shipped_rules())))
+    found = sorted(advise(read_packs(rules, overrides)))
     for advice in found:
         click.echo(str(advice))
     click.echo(f"{len(found)} pieces of advice" if found else "nothing to advise")
@@ -74,11 +72,15 @@ def schema(folder: Path) -> None:
 
 
 @click.command()
-@_rules
-def packs(rules: Path | None) -> None:
-    """List the packs in force, with their version and who reviewed them."""
-    knowledge = load(rules or shipped_rules()).knowledge
+@packs_options
+def packs(rules: Path | None, overrides: Path | None) -> None:
+    """List the packs in force, with their version and who reviewed them, and what is overridden in them."""
+    knowledge = read_packs(rules, overrides).knowledge
     click.echo(f"revision {knowledge.revision}")
     for pack in knowledge.packs:
         reviewed = f"reviewed by {pack.reviewed}" if pack.reviewed else "not yet reviewed by a clinician"
         click.echo(f"{pack.name:20} {pack.version:8} {pack.rules:4} rules  {pack.title} ({reviewed})")
+    for override in knowledge.overrides:
+        state = "" if override.state == "in force" else f", {override.state.upper()}"
+        click.echo(f"\n{override.subject}: {override.change}  [{override.file}]")
+        click.echo(f"    {override.reason} ({override.owner}, until {override.expires}{state})")

@@ -23,6 +23,7 @@ from guardrail.monitoring import read_keys
 @click.option("--audit", metavar="URL", help="Where exchanges are recorded: sqlite:///path or postgresql://...")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="Settings in YAML.")
 @click.option("--rules", type=click.Path(path_type=Path), metavar="FOLDER", help="Rule packs in place of the shipped ones.")
+@click.option("--overrides", type=click.Path(path_type=Path), metavar="FOLDER", help="What the site changes in the packs.")
 @click.option("--country", metavar="XX", help="Country of the patients, for phone numbers.")
 @click.option("--workers", type=int, metavar="N", help="Processes (1).")
 @click.option("--help-settings", is_flag=True, help="List every setting with its meaning.")

@@ -8,8 +8,8 @@ from random import Random
 import click
 
 from guardrail.commands.evaluate import conversation_of
+from guardrail.commands.folders import packs_options, read_packs
 from guardrail.engine.guard import Guard
-from guardrail.packs.load import load, shipped_rules
 from guardrail.stress import robustness_report as report
 from guardrail.stress.labelled import UnusableCorpus, read_corpus
 from guardrail.stress.perturb import PERTURBATIONS
@@ -28,7 +28,7 @@ _CASES = 400
 @click.option("--only", multiple=True, metavar="NAME", help="This perturbation, or family of them; may be given again.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help=f"Draw so many messages; {_CASES} where no corpus is named.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed perturbs, and draws, otherwise.")
-@click.option("--rules", type=click.Path(path_type=Path), metavar="FOLDER", help="Rule packs in place of the shipped ones.")
+@packs_options
 @click.option("--rules-only", is_flag=True, help="Without the trained second reader.")
 @click.option("--list", "listing", is_flag=True, help="Only name the perturbations.")
 def stress(
@@ -38,6 +38,7 @@ def stress(
     sample: int | None,
     seed: int,
     rules: Path | None,
+    overrides: Path | None,
     rules_only: bool,
     listing: bool,
 ) -> None:
@@ -57,7 +58,7 @@ def stress(
                 f"{p.name:{width}}  {p.family:9} {p.title}{' (English only)' if p.english else ''}{' (may raise)' if p.raises else ''}"
             )
         return
-    loaded = load(rules or shipped_rules())
+    loaded = read_packs(rules, overrides)
     try:
         items = read_corpus(corpus, conversation_of) if corpus else list(labelled_cases(loaded))
     except UnusableCorpus as error:

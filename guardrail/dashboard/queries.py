@@ -7,7 +7,7 @@ writes; latencies from the newest entries only, and the page says from how many.
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -179,6 +179,7 @@ def packs(knowledge: Knowledge, workers: Mapping[str, int], problems: Sequence[s
         "packs": [
             {"name": p.name, "title": p.title, "version": p.version, "reviewed": p.reviewed, "rules": p.rules} for p in knowledge.packs
         ],
+        "overrides": [asdict(o) for o in knowledge.overrides],
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import Field
 
@@ -43,6 +44,19 @@ class PackInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class OverrideInfo:
+    """What a site changed in the packs: where it is written, what it changes and how, why, and whose it is until when."""
+
+    file: str
+    subject: str
+    change: str
+    reason: str
+    owner: str
+    expires: str
+    state: Literal["in force", "expired", "expired, not applied"]
+
+
+@dataclass(frozen=True, slots=True)
 class NamedRule:
     """A rule with its id and its pack."""
 
@@ -71,3 +85,4 @@ class Knowledge:
     languages: Languages = field(default_factory=Languages)
     quantities: Quantities = field(default_factory=Quantities)
     replies: Replies | None = None
+    overrides: tuple[OverrideInfo, ...] = ()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 from guardrail.engine.guard import Guard
-from guardrail.engine.model import Conversation, Message, Role
+from guardrail.engine.model import Conversation, Maturity, Message, Role
 from guardrail.engine.reply import ReplyGuard
 from guardrail.errors import Problem
 from guardrail.packs.load import Case, Loaded
@@ -49,9 +49,10 @@ def conversation_of(case: str | Case) -> Conversation:
 
 
 def run_cases(loaded: Loaded, guard: Guard) -> Iterator[CaseResult]:
-    """Run every case of every rule."""
+    """Run every case of every rule that runs."""
+    running = {n.id for n in loaded.knowledge.rules if n.rule.maturity in (Maturity.SHADOW, Maturity.LIVE)}
     for rule_cases in loaded.cases:
-        for expectation, cases in _groups(rule_cases.cases):
+        for expectation, cases in _groups(rule_cases.cases) if rule_cases.rule in running else ():
             for i, case in enumerate(cases):
                 decision = guard.review(conversation_of(case))
                 fired = tuple(h.rule for h in (*decision.hits, *decision.shadow_hits))

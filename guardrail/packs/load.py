@@ -1,7 +1,7 @@
 """A folder of packs -> `Knowledge`, or every problem it has, each with its place.
 
-Order: lists, languages, contacts, policy, then each pack's concepts, rules and cases; then everything is compiled into
-one lexicon. Nothing is half loaded: either a whole revision comes back or a `PackError` with all problems.
+Order: lists, languages, contacts, policy, then each pack's concepts, rules and cases, then what the site overrides; then everything
+is compiled into one lexicon. Nothing is half loaded: either a whole revision comes back or a `PackError` with all problems.
 """
 
 import ctypes
@@ -9,6 +9,7 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -28,6 +29,8 @@ from guardrail.engine.quantities import UNITS, Quantities
 from guardrail.engine.rules import Frozen, Rule, named_findings
 from guardrail.errors import PackError, Problem
 from guardrail.packs import cache
+from guardrail.packs.overrides import FOLDER as OVERRIDES
+from guardrail.packs.overrides import Overridden, apply
 from guardrail.packs.replies import ReplyRuleCases, is_reply_pack, load_replies
 from guardrail.packs.source import Source, nearest, read, validate
 from guardrail.packs.weights import read_scorer
@@ -140,6 +143,8 @@ class Loaded:
     cases: tuple[RuleCases, ...]
     folder: Path
     reply_cases: tuple[ReplyRuleCases, ...] = ()
+    expired: tuple[Problem, ...] = ()
+    """Overrides whose day has passed."""
 
 
 @dataclass(slots=True)
@@ -167,10 +172,11 @@ def shipped_rules() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent.parent / "rules"
 
 
-def load(folder: Path, kept: Path | None = cache.USER_FOLDER) -> Loaded:
+def load(folder: Path, kept: Path | None = cache.USER_FOLDER, *, overrides: Path | None = None, today: date | None = None) -> Loaded:
     """Load and compile all packs of a folder; raises PackError with every problem found.
 
-    `kept` is where compiled phrases are kept for the next start; None keeps none.
+    `kept` is where compiled phrases are kept for the next start; None keeps none. `overrides` is a folder of overrides after those
+    of the packs' own `overrides.d`; `today` decides which of them have expired.
     """
     if not (folder / "policy.yaml").is_file():
         raise PackError([Problem(str(folder), 1, 1, "is not a folder of rule packs: no policy.yaml in it", "name the rules folder")])
@@ -178,7 +184,7 @@ def load(folder: Path, kept: Path | None = cache.USER_FOLDER) -> Loaded:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _load(folder, kept)
+        return _load(folder, kept, overrides, today or date.today())
     finally:
         if collecting:
             gc.enable()
@@ -191,7 +197,7 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _load(folder: Path, kept: Path | None) -> Loaded:
+def _load(folder: Path, kept: Path | None, overrides_folder: Path | None, today: date) -> Loaded:
     state = _Load(folder)
     lists = _lists(state)
     texts, cue_groups, number_words, units = _languages(state)
@@ -204,13 +210,19 @@ def _load(folder: Path, kept: Path | None) -> Loaded:
     for manifest in sorted(folder.glob("*/pack.yaml")):
         if not is_reply_pack(manifest):
             _pack(state, manifest.parent, concepts, rules, cases, packs)
+    overrides = _overrides(state, overrides_folder, rules, policy, countries, concepts, texts, today)
+    if overrides is not None:
+        policy, countries = overrides.policy, overrides.countries
+        rules = {id_: (overrides.rules[id_], source) for id_, (_, source) in rules.items()}
     known_words = _known_words(folder)
     glossaries = _glossaries(state)
     phrases = [
         _Written(phrase, Entry({"not": "mask", "hints": "hint"}.get(str(path[0]), "concept"), name), source, (name, *path))
         for name, (concept, source, _) in concepts.items()
         for path, phrase in concept.all_phrases()
+        if overrides is None or path[0] == "not" or (name, phrase) not in overrides.removed
     ]
+    phrases += [_Written(a.phrase, Entry("concept", a.concept), a.source, a.path) for a in (overrides.added if overrides else ())]
     context = _context(cue_groups, lists, concepts, phrases)
     lexicon = _lexicon(phrases, lists, frozenset(number_words), known_words, kept, state.problems)
     _check_names(rules, concepts, texts, state.problems)
@@ -241,8 +253,39 @@ def _load(folder: Path, kept: Path | None) -> Loaded:
         languages=Languages(glossaries, known_words),
         quantities=Quantities(number_words, units),
         replies=replies.replies,
+        overrides=tuple(overrides.infos) if overrides else (),
     )
-    return Loaded(knowledge, tuple(cases), folder, replies.cases)
+    return Loaded(knowledge, tuple(cases), folder, replies.cases, tuple(overrides.expired) if overrides else ())
+
+
+def _overrides(
+    state: _Load,
+    further: Path | None,
+    rules: Mapping[str, tuple[NamedRule, Source]],
+    policy: Policy | None,
+    countries: Mapping[str, Country],
+    concepts: Mapping[str, tuple[Concept, Source, str]],
+    texts: Mapping[str, LanguageTexts],
+    today: date,
+) -> Overridden | None:
+    """What the files of `overrides.d`, and those of a further folder, make of the packs; None where there are none."""
+    sources = [source for _, source in state.each(state.folder / OVERRIDES)]
+    if further is not None:
+        if not further.is_dir():
+            state.problems.append(Problem(str(further), 1, 1, "is not a folder of overrides", "make it, or take the setting out"))
+        for path in sorted(further.glob("*.yaml")):
+            name = f"{further.name}/{path.name}"
+            state.hash.update(name.encode() + b"\0" + path.read_bytes() + b"\0")  # type: ignore[attr-defined]  # as above
+            if (source := read(path, name, state.problems)) is not None:
+                sources.append(source)
+    if not sources or policy is None:
+        return None
+    phrases = {name: frozenset(p for path, p in c.all_phrases() if path[0] != "not") for name, (c, _, _) in concepts.items()}
+    answers = frozenset(texts[DEFAULT_LANGUAGE].answers) if DEFAULT_LANGUAGE in texts else frozenset[str]()
+    shipped = {id_: named for id_, (named, _) in rules.items()}
+    found = apply(sources, shipped, policy, countries, phrases, answers, today, state.problems)
+    state.hash.update(repr([info.state for info in found.infos]).encode())  # type: ignore[attr-defined]  # as above
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from guardrail.engine.answers import Country, LanguageTexts
 from guardrail.engine.knowledge import Policy
 from guardrail.engine.rules import Rule
 from guardrail.packs.load import Cases, Concept, CueGroup, Pack
+from guardrail.packs.overrides import Overrides
 
 _FILES: Mapping[str, Any] = {
     "pack": Pack,
@@ -19,6 +20,7 @@ _FILES: Mapping[str, Any] = {
     "answers": LanguageTexts,
     "contacts": dict[str, Country],
     "policy": Policy,
+    "overrides": Overrides,
 }
 
 

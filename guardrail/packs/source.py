@@ -177,7 +177,7 @@ def _explain(item: Any, keys: Iterable[str]) -> tuple[str, str]:
         case "literal_error" | "enum":
             return f'"{item["input"]}" is not allowed here', f"use {item['ctx'].get('expected', '')}"
         case _:
-            message = str(item["msg"])
+            message = str(item["msg"]).removeprefix("Value error, ")
             return message[:1].lower() + message[1:], ""
 
 

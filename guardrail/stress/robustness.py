@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from guardrail.engine.guard import Guard
-from guardrail.engine.model import Conversation, Decision, Role, Urgency
+from guardrail.engine.model import Conversation, Decision, Maturity, Role, Urgency
 from guardrail.packs.cases import conversation_of
 from guardrail.packs.load import Loaded
 from guardrail.stress.labelled import Labelled
@@ -52,7 +52,8 @@ def labelled_cases(loaded: Loaded) -> Iterator[Labelled]:
     """The cases of the packs' rules: where a rule fires the message is labelled with its urgency, else it has no label."""
     rules = {named.id: named.rule for named in loaded.knowledge.rules}
     for of_rule in loaded.cases:
-        urgency = Urgency(rules[of_rule.rule].disposition_seriousness[0])
+        rule = rules[of_rule.rule]
+        urgency = Urgency(rule.disposition_seriousness[0]) if rule.maturity is Maturity.LIVE else None
         groups: tuple[tuple[str, Sequence[object], Urgency | None], ...] = (
             ("fires", of_rule.cases.fires, urgency),
             ("quiet", of_rule.cases.quiet, None),
