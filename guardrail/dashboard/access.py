@@ -89,9 +89,18 @@ class Access:
         user = self._users.get(session.name)
         if user is not None and session.basis == _basis(user):
             return Visitor(user.name, user.role, secret, signed_in=True)  # the role as the settings have it now
-        if self._provider is not None and session.basis == self._provider and session.age < self._recheck_seconds:
+        # A page that refreshes itself goes on until the session is idle: asking again for it would keep an empty chair signed in.
+        if self._provider is not None and session.basis == self._provider and not (seen and self._is_old(session)):
             return Visitor(session.name, session.role, secret, signed_in=True)
         return None
+
+    def must_ask_again(self, secret: str) -> bool:
+        """Whether the provider, asked again, may let this session's owner go on."""
+        session = self._sessions.read(secret, seen=False) if secret and self._provider is not None else None
+        return session is not None and session.basis == self._provider and self._is_old(session)
+
+    def _is_old(self, session: Session) -> bool:
+        return session.age >= self._recheck_seconds
 
     def holder(self, authorization: str) -> Visitor | None:
         """Whose token an Authorization header shows."""

@@ -89,10 +89,17 @@ def group(findings: Iterable[Mapping[str, Any]], concepts: Mapping[str, str]) ->
             (f["turn"], f["start"], f["end"], *understood),
             {"text": f["text"], "understood": ", ".join(understood), "counts": _counts(f), "concepts": [], "cues": []},
         )
-        title = concepts.get(f["concept"], str(f["concept"]).replace("_", " "))
+        title = title_of(f["concept"], concepts)
         row["concepts"] += [] if title in row["concepts"] else [title]
         row["cues"] += [c for c in f["cues"] if c not in row["cues"]]
     return list(rows.values())
+
+
+def title_of(concept: str, concepts: Mapping[str, str]) -> str:
+    """A concept in words; what the second reader says of a whole message has no title of its own."""
+    if concept.startswith(_SECOND_READER):
+        return f"second reader: {concept.removeprefix(_SECOND_READER).replace('_', ' ')}"
+    return concepts.get(concept, concept.replace("_", " "))
 
 
 def _counts(finding: Mapping[str, Any]) -> bool:

@@ -33,6 +33,11 @@ from guardrail.engine.knowledge import Knowledge
 from guardrail.errors import StoreError
 
 _COMMENT_CHARS: Final = 2000
+_PROBLEMS: Final = {
+    "audit": "The audit store is away. Patients are still answered, and records wait in the spool until it is back.",
+    "upstream": "The model cannot be reached. Emergencies are still answered; other questions get an error that says so.",
+    "packs": "Newer packs do not load. Those before them stay in force: see the page of packs.",
+}
 
 Build = Callable[[Request, Visitor], Awaitable[dict[str, Any] | None]]
 RecordAccess = Callable[[str, str, str], None]
@@ -168,7 +173,10 @@ class Dashboard:
             if data is None:
                 return self._render.problem(request, visitor, 404, "There is no such exchange, or it was erased.")
             extra: dict[str, Any] = {"query": dict(request.query_params)}
+            if name == "exchanges":
+                extra["rules"] = [(named.id, named.rule.title) for named in self._knowledge().rules]
             if name == "overview":
+                extra["problems_of"] = _PROBLEMS
                 extra["chart"] = draw(data["bars"], list(data["destinations"]))
             if name == "exchanges" and data["next"]:
                 extra["next_page"] = "?" + urlencode({**request.query_params, "cursor": data["next"]})

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from guardrail.audit.reader import AuditReader
 from guardrail.audit.record import Outcome
-from guardrail.dashboard.highlight import group, highlight
+from guardrail.dashboard.highlight import group, highlight, title_of
 from guardrail.engine.knowledge import Knowledge
 from guardrail.engine.model import Destination, Maturity, Urgency
 
@@ -21,6 +21,8 @@ SPANS: Final[Mapping[str, tuple[int, int]]] = {"1h": (3600, 300), "24h": (86_400
 """Name -> seconds shown, seconds of a bar."""
 PAGE: Final = 50
 _RECENT: Final = 500
+_FIRST: Final = 5
+"""So many of what waits for review are on the overview."""
 _RULE_DAYS: Final = 30
 VERDICTS: Final = ("right", "false_alarm", "missed")
 ESCALATED: Final = int(Urgency.URGENT)
@@ -74,7 +76,7 @@ def overview(reader: AuditReader, knowledge: Knowledge, parts: Mapping[str, bool
     order = [str(d) for d in Destination if destinations[str(d)]]
     total = outcomes.total()
     recent = reader.list_entries(limit=_RECENT)
-    latest = [e for e in recent if e["decision"] and Urgency[e["decision"]["urgency"].upper()] >= Urgency.URGENT][:8]
+    latest = [e for e in recent if e["decision"] and Urgency[e["decision"]["urgency"].upper()] >= Urgency.URGENT][:6]
     return {
         "span": span,
         "spans": list(SPANS),
@@ -84,6 +86,8 @@ def overview(reader: AuditReader, knowledge: Knowledge, parts: Mapping[str, bool
         "escalations": sum(destinations.values()),
         "emergencies": urgencies[int(Urgency.EMERGENCY)],
         "waiting": reader.unresolved_count(),
+        "waiting_first": _rows(reader, reader.unresolved(limit=_FIRST)),
+        "last_exchange": _time(recent[0]["at"]) if recent else None,
         "rates": {
             "escalated": _share(sum(destinations.values()), total),
             "cut": _share(outcomes[Outcome.CUT], total),
@@ -142,6 +146,7 @@ def exchange(reader: AuditReader, id: str, knowledge: Knowledge, may_read: bool 
         "time": _time(entry["at"]),
         "texts": [[{"text": s.text, "kind": s.kind, "title": s.title} for s in segments] for segments in texts],
         "findings": group(decision["findings"], knowledge.concepts),
+        "concepts": {f["concept"]: title_of(f["concept"], knowledge.concepts) for f in evidence},
         "same_packs": bool(entry["decision"]) and entry["decision"]["revision"] == knowledge.revision,
         "reviews": [{**r, "time": _time(r["at"])} for r in reader.reviews(id)],
         "accesses": [{**a, "time": _time(a["at"])} for a in reader.accesses(id)],
@@ -232,6 +237,16 @@ def _percentiles(values: list[float]) -> dict[str, float] | None:
         return None
     values.sort()
     return {f"p{p}": round(values[min(len(values) - 1, len(values) * p // 100)], 2) for p in (50, 95, 99)}
+
+
+def ago(time_text: str, at: float) -> str:
+    """How long before `at` a time was, as people say it."""
+    seconds = max(0, int(at - (read_time(time_text) or at)))
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = seconds // length
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
 
 
 def _share(part: int, whole: int) -> float:

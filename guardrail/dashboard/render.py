@@ -28,6 +28,10 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
 }
 
 
+_ENDINGS: Final[Mapping[str, str]] = {"answered": "answered by the guard", "forwarded": "passed on to the model", "cut": "reply cut"}
+"""Outcomes whose names say too little."""
+
+
 def templates() -> jinja2.Environment:
     """Everything is escaped; a name that is missing is an error."""
     environment = jinja2.Environment(
@@ -38,6 +42,8 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["words"] = lambda name: str(name).replace("_", " ")
+    environment.filters["ago"] = lambda text: queries.ago(text, queries.now())
+    environment.filters["ending"] = lambda outcome: _ENDINGS.get(outcome, str(outcome).replace("_", " "))
     environment.filters["percent"] = lambda share: f"{share * 100:.1f} %"
     environment.filters["ms"] = lambda value: f"{value:,.1f} ms" if value < 1000 else f"{value / 1000:,.1f} s"
     environment.globals.update(root=ROOT, urgencies=[u.word for u in reversed(Urgency)], destinations=list(map(str, Destination)))

@@ -61,10 +61,11 @@ class SigningIn:
             return self._access.demo() if local and not is_forwarded(request) else self._closed(request)
         try:
             visitor = await asyncio.to_thread(self._known, request)
+            again = visitor is None and await asyncio.to_thread(self._access.must_ask_again, request.cookies.get(COOKIE, ""))
         except StoreError:
             return self._render.problem(request, None, 503, AWAY) if html else json({"error": "the audit store is away"}, 503)
         if visitor is None:
-            return self._unknown(request, html)
+            return self._unknown(request, html, again)
         if visitor.role < role:
             needed = f"This needs the role {role.word}."
             return self._render.problem(request, visitor, 403, needed) if html else json({"error": needed}, 403)
@@ -82,15 +83,14 @@ class SigningIn:
             return self._access.holder(shown)
         return self._access.visitor(request.cookies.get(COOKIE, ""), seen="guardrail-refresh" not in request.headers)
 
-    def _unknown(self, request: Request, html: bool) -> Response:
+    def _unknown(self, request: Request, html: bool, again: bool) -> Response:
+        """`again`: the provider of the single sign-on is asked at once, and most often nobody notices."""
         if not html or "authorization" in request.headers:
             error = "sign in at /-/dashboard, or send an API token as Authorization: Bearer (guardrail tokens create makes one)"
             return json({"error": error}, 401, {"www-authenticate": 'Bearer realm="Guardrail"'})
         if not (self._access.has_users or self._provider):
             return self._closed(request)
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "") if request.method == "GET" else ROOT
-        # Whose session has ended goes to the provider at once, which knows them still, or does not.
-        again = self._provider is not None and not self._access.has_users and COOKIE in request.cookies
         return RedirectResponse(f"{ROOT}/{'oidc' if again else 'login'}?{urlencode({'next': here})}", 303)
 
     def _closed(self, request: Request) -> Response:
