@@ -15,8 +15,8 @@ from guardrail.errors import Problem
 from guardrail.packs.load import Loaded
 from guardrail.packs.source import Source, read
 
-HARDEST_GRADE = 8.0
-"""US school grade that a text may need; patient information is commonly asked to stay at 6 to 8."""
+HARDEST_GRADE = 6.0
+"""US school grade that a text may need; patient information is commonly asked to stay at 6."""
 SHORTEST_TEXT = 10
 """Words below which a grade says nothing: one long word would decide it."""
 CONTACT_MONTHS = 12
@@ -120,10 +120,6 @@ def _old_packs(files: _Files, loaded: Loaded, today: date) -> Iterator[Problem]:
             yield source.problem(("expires",), f"expired on {expires}", "have it reviewed again")
 
 
-def _old_overrides(files: _Files, loaded: Loaded, today: date) -> Iterator[Problem]:
-    yield from loaded.expired
-
-
 def _old_contacts(files: _Files, loaded: Loaded, today: date) -> Iterator[Problem]:
     if files.contacts is None:
         return
@@ -199,7 +195,6 @@ _CHECKS: Sequence[Callable[[_Files, Loaded, date], Iterator[Problem]]] = (
     _hard_texts,
     _missing_translations,
     _old_packs,
-    _old_overrides,
     _old_contacts,
     _unused_concepts,
     _unused_lists,

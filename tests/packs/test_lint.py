@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from guardrail.packs.lint import advise, reading_grade
-from guardrail.packs.load import load
+from guardrail.packs.load import load, shipped_rules
 from tests.conftest import SMALL_RULES
 
 TODAY = date(2026, 12, 1)
@@ -118,3 +118,9 @@ def test_few_cases(rules: Path) -> None:
 )
 def test_reading_grade(text: str, low: float, high: float) -> None:
     assert low <= max(reading_grade(text), 0) <= high
+
+
+def test_no_shipped_text_is_hard_to_read() -> None:
+    found = [str(p) for p in advise(load(shipped_rules()), TODAY) if "school grade" in p.message]
+
+    assert found == []
