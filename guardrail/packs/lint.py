@@ -120,6 +120,10 @@ def _old_packs(files: _Files, loaded: Loaded, today: date) -> Iterator[Problem]:
             yield source.problem(("expires",), f"expired on {expires}", "have it reviewed again")
 
 
+def _old_overrides(files: _Files, loaded: Loaded, today: date) -> Iterator[Problem]:
+    yield from loaded.expired
+
+
 def _old_contacts(files: _Files, loaded: Loaded, today: date) -> Iterator[Problem]:
     if files.contacts is None:
         return
@@ -195,6 +199,7 @@ _CHECKS: Sequence[Callable[[_Files, Loaded, date], Iterator[Problem]]] = (
     _hard_texts,
     _missing_translations,
     _old_packs,
+    _old_overrides,
     _old_contacts,
     _unused_concepts,
     _unused_lists,
