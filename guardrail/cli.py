@@ -8,6 +8,7 @@ import click
 from guardrail import __version__
 from guardrail.commands.alerts import alerts
 from guardrail.commands.audit import audit
+from guardrail.commands.backtest import backtest
 from guardrail.commands.check import check
 from guardrail.commands.demo import demo
 from guardrail.commands.evaluate import evaluate
@@ -39,5 +40,5 @@ def main() -> None:
     """A safety guard between patients and health chatbots."""
 
 
-for _command in (demo, serve, check, evaluate, stress, test, lint, schema, packs, audit, alerts, password, tokens):
+for _command in (demo, serve, check, evaluate, stress, backtest, test, lint, schema, packs, audit, alerts, password, tokens):
     main.add_command(_command)
