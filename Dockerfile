@@ -1,9 +1,10 @@
 FROM python:3.13-slim AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY guardrail guardrail
 COPY rules rules
-RUN python -m venv /opt/guardrail && /opt/guardrail/bin/pip install --no-cache-dir ".[postgres,tracing]"
+RUN python -m venv /opt/guardrail && GUARDRAIL_COMPILE=1 /opt/guardrail/bin/pip install --no-cache-dir ".[postgres,tracing]"
 
 FROM python:3.13-slim
 RUN useradd --uid 10001 --create-home --home-dir /var/lib/guardrail guardrail

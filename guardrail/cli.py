@@ -17,7 +17,10 @@ from guardrail.commands.password import password
 from guardrail.commands.serve import serve
 from guardrail.commands.stress import stress
 from guardrail.commands.tokens import tokens
+from guardrail.engine.compiled import COMPILED
 from guardrail.errors import ConfigError, PackError
+
+_FORM = "compiled" if COMPILED else "in Python"
 
 
 class _Cli(click.Group):
@@ -35,7 +38,7 @@ class _Cli(click.Group):
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="guardrail")
+@click.version_option(__version__, prog_name="guardrail", message=f"%(prog)s, version %(version)s, engine {_FORM}")
 def main() -> None:
     """A safety guard between patients and health chatbots."""
 

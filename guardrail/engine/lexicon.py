@@ -1,20 +1,15 @@
 """Phrases of all packs, compiled once; finds every mention in a text. The grammar is in `phrases`.
 
-Cost follows the text and hardly the number of phrases. Phrases that can be written out in a few ways, and items of lists,
-stand in a tree of words and are found as the words are read. Any other phrase is filed under a pair: a word of the part
-that fewest phrases use, and a word of its next rarest part. Only where both stand in the text, as far apart as the phrase allows, and
-the other parts it cannot do without as well, is it matched word for word from where it could begin.
-
-What a match means (negated, someone else's, long ago) is not decided here: see `context`.
+How they are found, and what the compiled form holds, is in `finder`. What a match means (negated, someone else's, long ago) is not
+decided here: see `context`.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from msgspec import Struct
-
-from guardrail.engine.normalize import STOPS, Tokens, tokenize
+from guardrail.engine.compiled import Finder
+from guardrail.engine.finder import NUMBER, Compiled, Entry, Filed, Key, Mention, Node, Phrase, WordNode
+from guardrail.engine.normalize import Tokens, tokenize
 from guardrail.engine.phrases import (
     EITHER_ORDER_GAP,
     GAP,
@@ -32,116 +27,17 @@ from guardrail.engine.phrases import (
 )
 from guardrail.engine.spelling import Speller
 
-NUMBER = 0  # symbol of any number
+_FEW_WAYS = 16  # more would make the tree large, and most phrases have fewer
 
 __all__ = ["EITHER_ORDER_GAP", "GAP", "Entry", "Lexicon", "LexiconBuilder", "Mention", "PhraseError", "inflect"]
-
-Key = int
-"""What a text can hold, by number: a word, or an item of a list."""
-_NO_KEY = -1
-Spans = tuple[tuple[int, int], ...]
-
-
-class Entry(Struct, frozen=True, gc=False):
-    """What a phrase stands for.
-
-    `kind` is concept, hint (a concept too loosely put to count alone), mask (hides overlapping mentions of that concept) or cue.
-    """
-
-    kind: str
-    name: str
-
-
-class Mention(Struct, frozen=True):
-    """An entry found at tokens `first` up to but not including `after`."""
-
-    entry: Entry
-    first: int
-    after: int
-    gaps: Spans = ()
-    """The tokens inside that are not its own: what a `...` or `&` stood for."""
-
-
-class _Node(Struct, frozen=True, array_like=True, gc=False):
-    """A state of one phrase: what may stand next, each with the number of the state behind it.
-
-    `words` are classes that take one token, `lists` take as many as the list's item has.
-    """
-
-    words: tuple[tuple[int, int], ...] = ()
-    lists: tuple[tuple[Key, int], ...] = ()
-    gaps: tuple[tuple[int, int], ...] = ()
-    accepts: bool = False
-
-
-_Found = tuple[int, int, int, int, Spans]
-"""First token, token after it negated, number of the entry, words in gaps, gaps: in this order the best of equals comes first."""
-_Near = tuple[int, int, int]
-"""A class by number, and where a word of it has to stand from the anchor: the nearest place and the farthest, negative to the left."""
-_FEW_WAYS = 16  # more would make the tree large, and most phrases have fewer
-_WINDOW = 96  # tokens that are looked at together: pairs of words far apart are not worth asking for
-
-
-class _Phrase(Struct, frozen=True, array_like=True, gc=False):
-    """A compiled sequence. `near` are the parts it needs beside the pair it is filed under, last what it may begin with.
-
-    Nothing is near when only the pair is needed and the phrase begins with the first of the two.
-    """
-
-    entry: int
-    start: int
-    near: tuple[_Near, ...]
-
-
-_Filed = tuple[tuple[int, int, tuple[int, ...]], ...]
-"""Under a pair: how far the second may stand from the first, least and most, and the phrases. One part alone is paired with itself."""
-
-
-class _WordNode(Struct, array_like=True, gc=False):
-    """A place in the tree of words. What ends here: items of lists, and whole phrases, by the number of their entry."""
-
-    next: dict[Key, "_WordNode"] | None = None
-    lists: tuple[Key, ...] = ()
-    entries: tuple[int, ...] = ()
-
-
-class Compiled(Struct, frozen=True):
-    """All phrases as plain data, so that they can be kept and read back."""
-
-    keys: dict[str, Key]
-    """Of every word that a phrase or list uses."""
-    entries: list[Entry]
-    tree: dict[Key, _WordNode]
-    plain: dict[Key, tuple[int, ...]]
-    """Lists that are phrases by themselves, with their entries."""
-    pairs: dict[Key, dict[Key, int]]
-    """First and second word of a pair, with its place in `filed`."""
-    filed: list[_Filed]
-    phrases: list[_Phrase]
-    nodes: list[_Node]
-    classes: list[frozenset[Key]]
-    longest: int
-    """Tokens of the longest phrase."""
-
-
-@dataclass(slots=True)
-class _Text:
-    """One text, prepared: its words as the lexicon spells them, and the items of lists that begin at each."""
-
-    words: list[str]
-    keys: list[Key]
-    owners: dict[int, Key]
-    """Places of words such as "knee's", with the word that owns."""
-    arcs: list[list[tuple[Key, int]]]
-    found: list[_Found]
 
 
 class Lexicon:
     """The compiled phrases. Build with `LexiconBuilder`; immutable in use."""
 
     def __init__(self, compiled: Compiled, number_words: frozenset[str], known: frozenset[str]) -> None:
-        self.compiled = compiled
-        self._number_words = number_words
+        self._words = compiled.keys
+        self._finder = Finder(compiled, number_words)
         self._speller = Speller(compiled.keys, known)
 
     def respell(self, word: str) -> str:
@@ -160,149 +56,8 @@ class Lexicon:
 
     def find(self, tokens: Tokens) -> list[Mention]:
         """All mentions, masked ones removed, in order of place."""
-        text = self._prepare(tokens.words)
-        for first in range(0, len(text.words), _WINDOW):
-            self._find_in(text, first, first + _WINDOW)
-        return self._settle(text.found)
-
-    def _prepare(self, written: Sequence[str]) -> _Text:
-        """Respell the words, and walk the tree of words from each: that finds list items, and phrases that are one."""
-        key_of, respell = self.compiled.keys, self._speller.respell
-        words = [w if w in key_of or len(w) < 3 else respell(w) for w in written]
-        keys = [key_of.get(w, _NO_KEY) for w in words]
-        owners = {i: key_of[w[:-2]] for i, w in enumerate(words) if w.endswith("'s") and w[:-2] in key_of}
-        found: list[_Found] = []
-        arcs: list[list[tuple[Key, int]]] = []
-        tree, plain, count, number_words = self.compiled.tree, self.compiled.plain, len(words), self._number_words
-        for i, word in enumerate(words):
-            here: list[tuple[Key, int]] = []
-            if word in number_words or word[0].isdigit():
-                here.append((NUMBER, i + 1))
-            ways = [(tree.get(keys[i]), i + 1, True)]
-            if i in owners:
-                ways.append((tree.get(owners[i]), i + 1, True))
-            for node, after, listed in ways:
-                while node is not None:
-                    for entry in node.entries:
-                        found.append((i, -after, entry, 0, ()))
-                    if listed:
-                        for name in node.lists:
-                            here.append((name, after))
-                            for entry in plain.get(name, ()):
-                                found.append((i, -after, entry, 0, ()))
-                    if after >= count or not node.next:
-                        break
-                    if after in owners:  # "last night's" says "last night"; but an item of a list is owned by its first word only
-                        ways.append((node.next.get(owners[after]), after + 1, False))
-                    node = node.next.get(keys[after])
-                    after += 1
-            arcs.append(here)
-        return _Text(words, keys, owners, arcs, found)
-
-    def _find_in(self, text: _Text, first: int, limit: int) -> None:
-        """Find the phrases of several parts that begin at tokens from `first` up to but not including `limit`."""
-        compiled = self.compiled
-        places = _places(text, first, limit + compiled.longest)
-        here = places.keys()
-        pairs, filed, all_phrases = compiled.pairs, compiled.filed, compiled.phrases
-        classes: dict[int, list[int]] = {}
-        tried: set[tuple[int, int]] = set()
-        for key in here & pairs.keys():
-            under = pairs[key]
-            standing = places[key]
-            for need in here & under.keys():
-                there = places[need]
-                for low, high, phrases in filed[under[need]]:
-                    for anchor in standing:
-                        for other in there:
-                            if low <= other - anchor <= high:
-                                break
-                        else:
-                            continue
-                        for number in phrases:
-                            if (number, anchor) not in tried:
-                                tried.add((number, anchor))
-                                phrase = all_phrases[number]
-                                for start in self._starts(phrase, anchor, places, classes) if phrase.near else (anchor,):
-                                    if start < limit:
-                                        self._match(phrase, start, text)
-
-    def _starts(self, phrase: _Phrase, anchor: int, places: Mapping[Key, list[int]], classes: dict[int, list[int]]) -> list[int]:
-        """Where the phrase could begin; nowhere when it lacks a part."""
-        starts: list[int] = []
-        for number, low, high in phrase.near:
-            standing = classes.get(number)
-            if standing is None:
-                standing = classes[number] = [i for key in places.keys() & self.compiled.classes[number] for i in places[key]]
-            starts = [i for i in standing if low <= i - anchor <= high]
-            if not starts:
-                break
-        return starts
-
-    def _match(self, phrase: _Phrase, first: int, text: _Text) -> None:
-        """Add every way the phrase matches from token `first`."""
-        keys, owners, arcs = text.keys, text.owners, text.arcs
-        nodes, classes = self.compiled.nodes, self.compiled.classes
-        count = len(keys)
-        stack: list[tuple[int, int, Spans]] = [(phrase.start, first, ())]
-        while stack:
-            number, place, gaps = stack.pop()
-            node = nodes[number]
-            # A gap with nothing behind it (what follows is optional) is no part of the mention; the match without it stands.
-            if node.accepts and not (gaps and gaps[-1][1] == place):
-                text.found.append((first, -place, phrase.entry, sum(b - a for a, b in gaps), gaps))
-            if place >= count:
-                continue
-            key = keys[place]
-            for accepted, after in node.words:
-                if key in classes[accepted] or (owners and owners.get(place, _NO_KEY) in classes[accepted]):
-                    stack.append((after, place + 1, gaps))
-            if node.lists:
-                for name, end in arcs[place]:
-                    for wanted, after in node.lists:
-                        if wanted == name:
-                            stack.append((after, end, gaps))
-            for reach, after in node.gaps:
-                # Zero words first; the words skipped may not end a sentence.
-                for place2 in range(place, min(place + reach, count - 1) + 1):
-                    stack.append((after, place2, (*gaps, (place, place2)) if place2 > place else gaps))
-                    if text.words[place2] in STOPS:
-                        break
-
-    def _settle(self, found: list[_Found]) -> list[Mention]:
-        """Drop what a mask covers, and of nested mentions of one entry keep the longest."""
-        entries = self.compiled.entries
-        masks: dict[str, list[tuple[int, int]]] = {}
-        for first, after, number, _, _ in found:
-            if entries[number].kind == "mask":
-                masks.setdefault(entries[number].name, []).append((first, -after))
-        kept: list[Mention] = []
-        reach: dict[int, int] = {}
-        # Of two that are equally long the one that says more of it itself comes first: what a gap holds may deny it.
-        for first, after, number, _, gaps in sorted(found):
-            after = -after
-            if after <= reach.get(number, 0):
-                continue
-            entry = entries[number]
-            if entry.kind == "mask" or (masks and any(a <= first and after <= b for a, b in masks.get(entry.name, ()))):
-                continue
-            reach[number] = after
-            kept.append(Mention(entry, first, after, gaps))
-        return kept
-
-
-def _places(text: _Text, first: int, limit: int) -> dict[Key, list[int]]:
-    """For each word, owner and list the tokens where it stands, from `first` up to but not including `limit`."""
-    places: defaultdict[Key, list[int]] = defaultdict(list)
-    keys, arcs = text.keys, text.arcs
-    for i in range(first, min(limit, len(keys))):
-        places[keys[i]].append(i)
-        for name, _ in arcs[i]:
-            places[name].append(i)
-    for i, owner in text.owners.items():
-        if first <= i < limit:
-            places[owner].append(i)
-    return places
+        known, respell = self._words, self._speller.respell
+        return self._finder.find([w if w in known or len(w) < 3 else respell(w) for w in tokens.words])
 
 
 class LexiconBuilder:
@@ -317,15 +72,15 @@ class LexiconBuilder:
         self._known = frozenset(known_words)
         self._list_keys: dict[str, Key] = {"number": NUMBER}
         self._word_keys: dict[str, Key] = {}
-        self._tree: dict[Key, _WordNode] = {}
+        self._tree: dict[Key, WordNode] = {}
         self._parsed: dict[tuple[Sequence_, Entry], None] = {}
         self._spelled: dict[str, tuple[tuple[Key, ...], ...]] = {}
         self._longest_items: dict[str, int] = {}
         self._entries: dict[Entry, Entry] = {}
         self._classes: dict[frozenset[Key], int] = {}
         self._listed: list[frozenset[Key]] = []
-        self._nodes: dict[_Node, int] = {}
-        self._numbered: list[_Node] = []
+        self._nodes: dict[Node, int] = {}
+        self._numbered: list[Node] = []
 
     def add(self, phrase: str, entry: Entry) -> None:
         """Add one phrase; raises PhraseError when it cannot be compiled."""
@@ -335,6 +90,10 @@ class LexiconBuilder:
             self._parsed[sequence, entry] = None
 
     def build(self) -> Lexicon:
+        return Lexicon(self.compile(), self._number_words, self._known)
+
+    def compile(self) -> Compiled:
+        """What was added, compiled; once."""
         entries = sorted(self._entries, key=lambda e: (e.kind, e.name))
         numbers = {entry: i for i, entry in enumerate(entries)}
         plain: defaultdict[Key, list[int]] = defaultdict(list)
@@ -355,7 +114,7 @@ class LexiconBuilder:
         weights: dict[frozenset[Key], int] = {}
         pairs: defaultdict[Key, defaultdict[Key, defaultdict[tuple[int, int], list[int]]]]
         pairs = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-        phrases: list[_Phrase] = []
+        phrases: list[Phrase] = []
         longest = 1
         for sequence, number in several:
             sizes = [(self._shortest(e), self._longest(e), self._inside(e)) for e in sequence]
@@ -370,19 +129,19 @@ class LexiconBuilder:
             distances = [_distance(i, place, sizes) for i, _ in required[1:]] or [(0, 0)]
             near = [(self._class(keys), *distance) for (_, keys), distance in zip(required[2:], distances[1:], strict=True)]
             begin = -sum(size[1] for size in sizes[:place]) - sizes[place][2], -sum(size[0] for size in sizes[:place])
-            start = self._compile(sequence, self._node(_Node(accepts=True)))
+            start = self._compile(sequence, self._node(Node(accepts=True)))
             if near or begin != (0, 0):
                 near.append((self._class(self._firsts(start)), *begin))
             for key in anchors:
                 for need in needs or (key,):
                     pairs[key][need][distances[0]].append(len(phrases))
-            phrases.append(_Phrase(number, start, tuple(near)))
-        filed: dict[_Filed, int] = {}  # most words of a class lead to the same phrases
+            phrases.append(Phrase(number, start, tuple(near)))
+        filed: dict[Filed, int] = {}  # most words of a class lead to the same phrases
         by_pair: dict[Key, dict[Key, int]] = {}
         for key, under in pairs.items():
             listed = {need: tuple((*distance, tuple(found)) for distance, found in at.items()) for need, at in under.items()}
             by_pair[key] = {need: filed.setdefault(one, len(filed)) for need, one in listed.items()}
-        compiled = Compiled(
+        return Compiled(
             keys=self._word_keys,
             entries=entries,
             tree=self._tree,
@@ -394,7 +153,6 @@ class LexiconBuilder:
             classes=self._listed,
             longest=longest,
         )
-        return Lexicon(compiled, self._number_words, self._known)
 
     def _written_out(self, sequence: Sequence_) -> list[tuple[Key, ...]]:
         """Every way to say a sequence without lists and gaps, if these are few; none otherwise."""
@@ -414,7 +172,7 @@ class LexiconBuilder:
             self._listed.append(keys)
         return number
 
-    def _node(self, node: _Node) -> int:
+    def _node(self, node: Node) -> int:
         number = self._nodes.setdefault(node, len(self._nodes))
         if number == len(self._numbered):
             self._numbered.append(node)
@@ -427,13 +185,13 @@ class LexiconBuilder:
             known = self._word_keys[word] = len(self._word_keys) + len(self._list_keys)
         return known
 
-    def _file(self, words: Sequence[Key]) -> _WordNode:
+    def _file(self, words: Sequence[Key]) -> WordNode:
         """The place of these words in the tree."""
-        node = self._tree.setdefault(words[0], _WordNode())
+        node = self._tree.setdefault(words[0], WordNode())
         for word in words[1:]:
             if node.next is None:
                 node.next = {}
-            node = node.next.setdefault(word, _WordNode())
+            node = node.next.setdefault(word, WordNode())
         return node
 
     def _use(self, sequence: Sequence_) -> None:
@@ -536,11 +294,11 @@ class LexiconBuilder:
                 case Items():
                     node = self._compile_items(element, rest)
                 case Listed(name=name):
-                    node = self._node(_Node(lists=((self._list_keys[name], rest),)))
+                    node = self._node(Node(lists=((self._list_keys[name], rest),)))
                 case Group(alternatives=alternatives):
                     node = self._either([self._compile(one, rest) for one in alternatives])
                 case Gap(reach=reach):
-                    rest = self._node(_Node(gaps=((reach, rest),)))
+                    rest = self._node(Node(gaps=((reach, rest),)))
                     continue
             rest = self._either([node, rest]) if element.optional else node
         return rest
@@ -555,17 +313,17 @@ class LexiconBuilder:
                     continue
                 node = rest
                 for word in reversed(spelled[1:]):
-                    node = self._node(_Node(words=((self._class(frozenset({word})), node),)))
+                    node = self._node(Node(words=((self._class(frozenset({word})), node),)))
                 words.append((self._class(frozenset({spelled[0]})), node))
         if singles:
             words.insert(0, (self._class(frozenset(singles)), rest))
-        return self._node(_Node(words=tuple(words)))
+        return self._node(Node(words=tuple(words)))
 
     def _either(self, numbers: Sequence[int]) -> int:
         """A state from which any of some states may follow."""
         listed = [self._numbered[n] for n in numbers]
         return self._node(
-            _Node(
+            Node(
                 words=tuple(e for n in listed for e in n.words),
                 lists=tuple(e for n in listed for e in n.lists),
                 gaps=tuple(e for n in listed for e in n.gaps),

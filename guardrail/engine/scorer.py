@@ -34,14 +34,15 @@ GROUP_MASK = (1 << 17) - 1
 SMALLEST_WINDOW = 60.0  # features; a window of two words must not outscore a whole message by being short
 SHOWN_WORDS = 6
 _SHIFT = np.uint64(64 - TABLE_BITS)
-_A, _B, _C = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
+A, B, C = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
+FOLD = np.uint64(29)
 # One salt for each view (word, coarse class, fine class) and each distance, so that equal ids never share a feature.
-_FOLD = np.uint64(29)
+SALT = np.uint64(0xD6E8FEB86659FD93)
 _DISTANCES = np.arange(1, REACH + 1)[:, None]
 _NO_SENTENCE = np.full(REACH, -1)
 LAST = (*range(1, REACH + 1),) * 3 + (2, 2)
 """For each row of `pair_features`, how far from its first token its last one stands."""
-_SALTS = (np.arange(1, 3 * (REACH + 2) + 1, dtype=np.uint64) * np.uint64(0xD6E8FEB86659FD93)).reshape(REACH + 2, 3, 1)
+_SALTS = (np.arange(1, 3 * (REACH + 2) + 1, dtype=np.uint64) * SALT).reshape(REACH + 2, 3, 1)
 _PAIR_SALTS = _SALTS[1 : REACH + 1].transpose(1, 0, 2)
 
 
@@ -79,11 +80,11 @@ class Vocabulary:
         views = self.views.take(ids, axis=1)
         for i, known in enumerate(ids):
             if known == 0:
-                views[:, i] = _unseen(words[i])
+                views[:, i] = unseen(words[i])
         return ids, views
 
 
-def _unseen(word: str) -> tuple[int, int, int]:
+def unseen(word: str) -> tuple[int, int, int]:
     if word[0].isdigit():
         shape = len(word.split(".")[0].split("/")[0].split(",")[0]) + (10 if "." in word else 20 if "/" in word else 0)
         return (900_000 + shape, 900_000 + shape, 900_000 + shape)
@@ -107,7 +108,7 @@ def sentences_of(words: Sequence[str]) -> NDArray[np.int64]:
 
 def word_features(views: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Hashed features of single words, shape (3, n): the word and its two classes. Only training needs them one by one."""
-    hashed: NDArray[np.int64] = ((views * _A + _SALTS[0]) * _B >> _SHIFT).astype(np.int64)
+    hashed: NDArray[np.int64] = ((views * A + _SALTS[0]) * B >> _SHIFT).astype(np.int64)
     return hashed
 
 
@@ -121,11 +122,11 @@ def pair_features(views: NDArray[np.uint64], sentences: NDArray[np.int64]) -> tu
     # Numpy's cost is in the number of its calls, so all distances go through each step together; `take` is the quicker look-up.
     behind = np.arange(count) + _DISTANCES
     room = np.zeros((3, REACH), dtype=np.uint64)
-    first, second = views * _A, np.concatenate((views * _B, room), axis=1).take(behind, axis=1)
-    pairs = (first[:, None] ^ (second + _PAIR_SALTS)) * _C >> _SHIFT
-    third = np.concatenate((views[:2] * _C, room[:2]), axis=1).take(behind[1], axis=1)
+    first, second = views * A, np.concatenate((views * B, room), axis=1).take(behind, axis=1)
+    pairs = (first[:, None] ^ (second + _PAIR_SALTS)) * C >> _SHIFT
+    third = np.concatenate((views[:2] * C, room[:2]), axis=1).take(behind[1], axis=1)
     mixed = first[:2] ^ (second[:2, 0] + _SALTS[REACH + 1][:2]) ^ third
-    threes = (mixed ^ (mixed >> _FOLD)) * _B >> _SHIFT
+    threes = (mixed ^ (mixed >> FOLD)) * B >> _SHIFT
     same = np.concatenate((sentences, _NO_SENTENCE)).take(behind) == sentences
     there = np.concatenate((same, same, same, same[1:2], same[1:2]))
     return np.concatenate((pairs.reshape(3 * REACH, count), threes)).astype(np.int64), there

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from guardrail.engine import lexicon, normalize, phrases
-from guardrail.engine.lexicon import Compiled
+from guardrail.engine import finder, lexicon, normalize, phrases
+from guardrail.engine.finder import Compiled
 
 _KEPT = 12  # revisions of some megabytes: those of a site that tries out changes, without filling its disk
 _SUFFIX = ".lexicon"
@@ -34,7 +34,7 @@ USER_FOLDER = _user_folder()
 def key_of(*parts: bytes) -> str:
     """The hash of what is compiled and of the code that does it."""
     digest = sha256(msgspec.__version__.encode())
-    for part in (*(Path(str(module.__file__)).read_bytes() for module in (lexicon, phrases, normalize)), *parts):
+    for part in (*(Path(str(module.__file__)).read_bytes() for module in (finder, lexicon, phrases, normalize)), *parts):
         digest.update(sha256(part).digest())
     return digest.hexdigest()
 

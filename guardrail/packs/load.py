@@ -322,10 +322,10 @@ def _lexicon(
             near = nearest(name, lists) if name else None
             remedy = f'did you mean "{near}"?' if near else ""
             problems.append(written.source.problem(written.path, f'phrase "{written.phrase}": {error}', remedy))
-    lexicon = builder.build()
+    compiled = builder.compile()
     if len(problems) == found:
-        cache.write(kept, key, lexicon.compiled)
-    return lexicon
+        cache.write(kept, key, compiled)
+    return Lexicon(compiled, number_words, known_words)
 
 
 def _context(

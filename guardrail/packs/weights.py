@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from guardrail.engine.scorer import HEADS, Scorer, Vocabulary, Weights
+from guardrail.engine.compiled import Scorer
+from guardrail.engine.scorer import HEADS, Vocabulary, Weights
 from guardrail.engine.sentences import SentenceScorer
 from guardrail.errors import Problem
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from guardrail.engine.finder import Compiled
 from guardrail.engine.guard import Guard
 from guardrail.engine.lexicon import Entry, Lexicon, LexiconBuilder
 from guardrail.engine.model import Conversation, Message, Role
@@ -18,11 +19,11 @@ from guardrail.packs.load import load
 RULES = Path(__file__).parent.parent / "small_rules"
 
 
-def lexicon() -> Lexicon:
+def compiled() -> Compiled:
     builder = LexiconBuilder({"chest": ["chest", "breast bone"], "pain": ["pain+", "hurt+"]}, ["two"], ["the"])
     for phrase, name in (("{pain} & {chest}", "chest_pain"), ("{chest}", "chest"), ("short of (breath|air)", "breathless")):
         builder.add(phrase, Entry("concept", name))
-    return builder.build()
+    return builder.compile()
 
 
 def only_file(folder: Path) -> Path:
@@ -36,16 +37,17 @@ def rules_found(folder: Path, kept: Path) -> list[str]:
 
 
 def test_what_is_kept_finds_the_same(tmp_path: Path) -> None:
-    made = lexicon()
+    made = compiled()
     tokens = tokenize("my breast bone really hurts and I am short of air, chest pain")
 
-    cache.write(tmp_path, "key", made.compiled)
+    cache.write(tmp_path, "key", made)
     read = cache.read(tmp_path, "key")
 
     assert read is not None
-    assert read == made.compiled
-    assert [m.entry.name for m in made.find(tokens)] == ["chest_pain", "chest", "breathless", "chest_pain", "chest"]
-    assert Lexicon(read, frozenset({"two"}), frozenset({"the"})).find(tokens) == made.find(tokens)
+    assert read == made
+    found = Lexicon(read, frozenset({"two"}), frozenset({"the"})).find(tokens)
+    assert [m.entry.name for m in found] == ["chest_pain", "chest", "breathless", "chest_pain", "chest"]
+    assert found == Lexicon(made, frozenset({"two"}), frozenset({"the"})).find(tokens)
 
 
 def test_a_second_load_reads_what_the_first_kept(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def of_another_shape(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [damaged, cut_short, open_to_others, of_another_shape])
 def test_what_cannot_be_trusted_is_passed_over(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
-    cache.write(tmp_path, "key", lexicon().compiled)
+    cache.write(tmp_path, "key", compiled())
     spoil(only_file(tmp_path))
 
     assert cache.read(tmp_path, "key") is None
@@ -107,7 +109,7 @@ def test_a_folder_that_cannot_be_used_stops_nothing(tmp_path: Path) -> None:
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for number in range(14):
-        cache.write(tmp_path, f"key{number}", lexicon().compiled)
+        cache.write(tmp_path, f"key{number}", compiled())
 
     assert len(list(tmp_path.iterdir())) == 12
     assert cache.read(tmp_path, "key13") is not None
