@@ -29,7 +29,8 @@ _BORN = r"\b(?:dob|d\.o\.b\.?|date of birth|born(?:\s+on)?|birth\s?day(?:\s+is)?
 _NAME = r"(?:[A-Z]\.\s*)*[A-Z][\w'’-]*[a-z](?:\s+[A-Z][\w'’-]+){0,2}"
 _NO_NAME = (
     r"(?!(?:not|n[o']t|an?|the|important|none|private|just|so|very|really|it|this|that|what|on|in|if|when|for|because|urgent\w*|worried|unknown"
-    r"|allergic|fell|who|diabetic|pregnant|google|pepper|back|asap|now|please|later|when|crazy|stupid|names?)\b)"
+    r"|allergic|fell|who|diabetic|pregnant|google|pepper|back|asap|now|please|later|when|crazy|stupid|names?|me|there|all|everyone|everybody|team|guys|folks|doc|doctor|nurse|sir|madam|you|my|your|someone|anyone"
+    r"|somebody|anybody|both|once|again)\b)"
 )
 _NO_SURNAME = r"(?!(?:and|but|i|im|with|my|he|she|is|was|has|who|from|lol|here|aged?|please|dob|calling)\b)"
 _ANY_NAME = rf"{_NO_NAME}[a-z][\w'’-]+(?:\s+{_NO_SURNAME}[a-z][\w'’-]+)?"
@@ -46,6 +47,13 @@ _OPEN_STREET = (
 )
 _NO_STREET = r"(?!(?:on|the|a|in|from|of|down|up|to|at|off|by|my|across|along|times?|days?|hours?|weeks?|miles?|steps?|pills?|mg|ml)\b)"
 _AROUND = r"(?:(?:flat|apt|apartment|unit|suite)\s*\w{1,4},?\s+)?"
+_GREETING = r"(?:hi|hello|hey|hiya|dear|(?:good )?(?:morning|afternoon|evening))"
+_WAY = r"(?:rue|via|viale|piazza|calle|avenida|plaza|paseo|rua|travessa|stra(?:ss|ß)e|chemin|place)"
+_DWELL = (
+    r"\b(?:(?:liv(?:e|es|ing)|stay(?:s|ing)?) (?:at|in|on)|address(?: is)?|home is|house is|(?:come|get|send \w+) to|i'?m at|i am at"
+    r"|s?he is at)\W{1,2}"
+)
+_SPOKEN_OF = r"ask for|asking for|speak to|talk to|spoke to|tell|contact|writing for|carer (?:of|for)|behalf of|care of"
 _BEHIND = r"(?:\s+(?:NW|NE|SW|SE)\b)?(?:,?\s+(?:apt|apartment|flat|unit|suite|#)\.?\s*\w{1,4})?(?:,\s+[A-Z][a-z]+)?"
 _UNIT = r"(?!\s*(?:iu|units?|mg|mcg|ug|µg|ml|l|g|kg|grams?|steps|cells|k?cal|copies|x|%|/|per)\b)"
 # Words of a document or account, then at most a few that say nothing, then what has a digit in it.
@@ -54,18 +62,23 @@ _DOCUMENT = (
     r"|medicare|medicaid|health card|passport|licen[cs]e|card|account|serial|reference|claim|subscriber"
 )
 _FILLER = (
-    r"(?:\W{1,3}(?:number|numbers|no|nr|id|is|are|of|my|card|plan|policy|record|security|the|last|four|ending|in|ends?)\b\.?){0,4}"
+    r"(?:\W{1,3}(?:number|numbers|no|nr|id|is|are|of|my|card|plan|policy|record|security|the|last|four|ending|in|ends?|ref)\b\.?){0,4}"
     r"\W{1,3}"
 )
-_ID = r"[a-z]{0,5}-?\d[\w-]*(?:[ -](?=[\w-]*\d)(?!\d{1,2}\s+(?:mg|ml))[\w-]+){0,5}"
+_ID = r"[a-z]{0,5}-?\d[\w/-]*(?:[ -](?=[\w-]*\d)(?!\d{1,2}\s+(?:mg|ml))[\w-]+){0,5}"
+
+# What must be there for a pattern of a kind to match.
+_WITH_DIGIT: Final = frozenset({"date", "number", "phone", "postcode", "address"})
+_HINTS: Final = {"mail": ("@", " at ", "(at", "[at"), "link": ("www.", "http"), "handle": ("@",)}
 
 # The group `it` is what goes, where there is one. No stretch may be tried in many ways: hostile texts are read here too.
+# Behind a pattern stand words of which one must be there for it to match: most texts hold none, and are done with quickly.
 _PATTERNS: Final = tuple(
-    (kind, re.compile(pattern))
-    for kind, pattern in (
+    (kind, re.compile(pattern), words or _HINTS.get(kind, ()))
+    for kind, pattern, *words in (
         ("mail", r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
         ("mail", r"(?i:(?<![\w.+-])[\w.+-]+\s*[(\[]at[)\]]\s*[\w-]+(?:\s*(?:\.|[(\[]dot[)\]])\s*\w+)+)"),
-        ("mail", r"(?i:(?<![\w.+-])[\w.+-]+ at [\w-]+(?: dot \w+)+)"),
+        ("mail", r"(?i:(?<![\w.+-])[\w.+-]+(?: (?:dot|underscore|dash) [\w-]+){0,3} at [\w-]+(?: dot \w+)+)"),
         ("link", r"(?:https?://|www\.)\S+"),
         ("handle", r"(?<!\S)@\w[\w.]{2,}"),
         ("date", rf"(?i:{_BORN}(?P<it>{_DAY_MONTH}(?:,?\s+(?:\d{{4}}|'?\d{{2}}))?\b))"),
@@ -88,6 +101,39 @@ _PATTERNS: Final = tuple(
         ("address", rf"(?i:\b{_AROUND})\b\d{{1,5}}[a-zA-Z]?,?\s+(?:[A-Z][\w'’.]*\s+){{1,3}}(?:{_OPEN_STREET})\b\.?(?i:{_BEHIND})"),
         ("address", rf"\b\d{{1,4}}\s+The\s+(?:{_OPEN_STREET})\b"),
         ("address", rf"(?i:\b{_AROUND}\b\d{{1,5}}[a-z]?\s+(?:{_NO_STREET}[a-z][\w'’]+\s+){{1,2}}(?:{_STREET})\b\.?){_BEHIND}"),
+        (
+            "address",
+            rf"(?i:{_DWELL})(?P<it>(?i:(?:no\.?|number) )?\d{{1,5}}[a-zA-Z]?,?(?: [NSEW]\b\.?)?\s+(?:[A-Z\d][\w'’.-]*\s*){{1,4}}{_BEHIND})",
+        ),
+        ("address", rf"(?i:\b\d{{1,5}}[a-z]?,?\s+{_WAY}\s+)[\w'’-]+(?:\s+[A-Z][\w'’-]+){{0,3}}{_BEHIND}"),
+        ("address", rf"(?i:\bliv(?:e|es|ing) (?:in|on)\s+)(?P<it>(?i:{_NO_STREET})(?:[\w'’]+\s+){{1,2}}(?i:{_STREET})\b)", "liv"),
+        (
+            "address",
+            r"(?:(?i:the )?\b[A-Z][\w'’.]+\s+(?:[A-Z][\w'’.]+\s+){0,2}(?i:(?:care|nursing|residential|retirement) home)\b)",
+            " home",
+        ),
+        ("name", rf"(?i:^\W*(?:{_GREETING}[,\s]+)?)(?P<it>(?i:{_NO_NAME}){_NAME}),?(?i:\s+(?:here|speaking|again)\b)"),
+        ("name", rf"^(?P<it>(?i:{_NO_NAME}){_NAME})(?={_AGE})"),
+        ("name", rf"(?i:^\W*{_GREETING}[,\s]+)(?P<it>(?i:{_NO_NAME}){_NAME})(?=\s*[,.!-])"),
+        ("name", rf"(?i:\bit'?s\s+(?P<it>{_NO_NAME}[a-z]{{3,}})(?=\s+(?:again|here|speaking)\b))", "again", "here", "speaking"),
+        ("name", rf"(?i:\b(?:name|patient)\b[\s:]{{1,3}})(?P<it>(?i:{_NO_NAME}){_NAME})", "name", "patient"),
+        ("name", rf"(?i:\b(?:is|was) called\s+)(?P<it>(?i:{_NO_NAME}){_NAME})", "called"),
+        (
+            "name",
+            rf"(?i:\b(?:{_SPOKEN_OF})\s+)(?P<it>(?i:{_NO_NAME}){_NAME})",
+            "ask",
+            "spe",
+            "spoke",
+            "talk",
+            "tell",
+            "contact",
+            "writing",
+            "carer",
+            "behalf",
+            "care of",
+        ),
+        ("name", rf"(?i:\b(?:i'?m|i am)\s+)(?P<it>(?i:{_NO_NAME}){_NAME})(?=,?\s+(?:and\s+)?(?:[Ii]\b|[Ii]['’]))"),
+        ("name", rf"(?i:\b(?:{_RELATION})\s*\()(?P<it>(?i:{_NO_NAME}){_NAME})(?=\))", "("),
         ("name", rf"(?i:\bnames?(?:'?s|\s+is|\s*[:=])\s*(?P<it>{_ANY_NAME}))"),
         ("name", rf"(?i:\b(?:patient |sur|first |last |fore|full |family )name\s+(?P<it>{_ANY_NAME}))"),
         ("name", rf"(?i:\b(?:call me|they call me|i am called|i'?m called|(?:he|she) is called)\s+(?P<it>{_ANY_NAME}))"),
@@ -100,9 +146,6 @@ _PATTERNS: Final = tuple(
         ("name", r"(?i:\bsent from )(?P<it>[A-Z][\w-]+['’]s)\b"),
     )
 )
-# Most texts hold nothing: what must be there for a pattern of a kind to match is looked for first.
-_WITH_DIGIT: Final = frozenset({"date", "number", "phone", "postcode", "address"})
-_HINTS: Final = {"mail": ("@", " at ", "(at", "[at"), "link": ("www.", "http"), "handle": ("@",)}
 _HAS_DIGIT: Final = re.compile(r"\d")
 
 
@@ -112,8 +155,8 @@ def find(text: str) -> list[Span]:
     low = text.lower()
     found = [
         Span(*match.span("it" if "it" in pattern.groupindex else 0), kind)
-        for kind, pattern in _PATTERNS
-        if (has_digit or kind not in _WITH_DIGIT) and any(word in low for word in _HINTS.get(kind, ("",)))
+        for kind, pattern, words in _PATTERNS
+        if (has_digit or kind not in _WITH_DIGIT or "\\d" not in pattern.pattern) and (not words or any(word in low for word in words))
         for match in pattern.finditer(text)
     ]
     spans: list[Span] = []
