@@ -13,6 +13,7 @@ from guardrail.commands.check import check
 from guardrail.commands.demo import demo
 from guardrail.commands.evaluate import evaluate
 from guardrail.commands.packs import lint, packs, schema, test
+from guardrail.commands.explain import explain
 from guardrail.commands.password import password
 from guardrail.commands.serve import serve
 from guardrail.commands.stress import stress
@@ -43,5 +44,5 @@ def main() -> None:
     """A safety guard between patients and health chatbots."""
 
 
-for _command in (demo, serve, check, evaluate, stress, backtest, test, lint, schema, packs, audit, alerts, password, tokens):
+for _command in (demo, serve, check, explain, evaluate, stress, backtest, test, lint, schema, packs, audit, alerts, password, tokens):
     main.add_command(_command)

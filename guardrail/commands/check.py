@@ -32,7 +32,7 @@ def check(
     rules: Path | None,
     overrides: Path | None,
 ) -> None:
-    """Decide about TEXT as the proxy would, and show the evidence."""
+    """Decide about TEXT as the proxy would, and show the evidence; `guardrail explain` tells more."""
     if (text is None) == (jsonl is None):
         raise click.UsageError('give either a text, as in guardrail check "my chest hurts", or --jsonl FILE')
     guard = load_guard(rules, overrides)
@@ -79,7 +79,7 @@ def _answers(guard: Guard, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _explain(guard: Guard, decision: Decision) -> Iterator[str]:
-    """The decision for a reader: what, why, on which words, from which sources."""
+    """The decision for a reader: what, why, on which words. `guardrail explain` is the long form."""
     where = f", {str(decision.destination).replace('_', ' ')}" if decision.destination != "none" else ""
     yield f"{decision.urgency.word.upper()}{where}: {decision.action}"
     for hit in decision.hits:
@@ -87,14 +87,10 @@ def _explain(guard: Guard, decision: Decision) -> Iterator[str]:
         yield f"{hit.title}  [{hit.pack}/{hit.rule}]"
         for finding in hit.evidence:
             yield f"    {_explain_finding(guard, finding)}"
-        for source in hit.sources:
-            yield f"    source: {source}"
-    evidence = {f for hit in decision.hits for f in hit.evidence}
-    others = [f for f in decision.findings if f not in evidence]
-    if others:
+    if decision.findings and not decision.hits:
         yield ""
-        yield "Also found:"
-        yield from (f"    {_explain_finding(guard, finding)}" for finding in others)
+        yield "Found, and no rule holds:"
+        yield from (f"    {_explain_finding(guard, finding)}" for finding in decision.findings)
     if decision.answer:
         yield ""
         yield "The patient is told:" if decision.action == "answer" else "Added to the reply:"

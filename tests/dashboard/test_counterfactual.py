@@ -6,7 +6,8 @@ import pytest
 
 from guardrail.audit.entry import entry_of
 from guardrail.audit.record import ExchangeRecord, Outcome
-from guardrail.dashboard.counterfactual import MOST_CHARS, Counterfactual
+from guardrail.dashboard.counterfactual import Counterfactual
+from guardrail.engine.counterfactual import MOST_CHARS
 from guardrail.engine.guard import Guard
 from guardrail.engine.model import Conversation, Message, Role
 
