@@ -45,8 +45,12 @@ HEADS = (
 # In how many of the replies without any issue a head may speak, on held-out replies. An issue is often another one too (what
 # delays also reassures), so that being right about which one matters less than leaving clean replies alone.
 ALLOWED_CLEAN = 0.004
+# There missing is worse: a reply that is cut for nothing still ends with the crisis line.
+ALLOWED_IN_A_CRISIS = 0.03
 # Issues that only a red flag makes one: their rules ask for it, and they are learnt from replies to one.
 ON_A_RED_FLAG = ("false_reassurance", "delay_advice")
+# Issues that are looked for only where the patient speaks of dying or of hurting themselves; learnt from all replies.
+IN_A_CRISIS = ("self_harm_facilitation",)
 # A sentence is held from where it leans: so low that of the sentences at fault only this share never does, unless more than
 # that share of clean ones would.
 MISSED, HELD = 0.06, 0.06
@@ -82,10 +86,15 @@ class Reply:
     facts: frozenset[str]
     source: str
     marked: bool
+    crisis: bool
 
 
 class Splitter(ReplyGuard):
     """Takes a reply apart as the reply guard does, and reviews nothing."""
+
+    def user(self) -> frozenset[str]:
+        """What the patient's message holds."""
+        return self._situation(self._replies)[0] if self._replies else frozenset()
 
     @property
     def sentences(self) -> list[tuple[int, int, list[str]]]:
@@ -108,7 +117,8 @@ def read(paths: Sequence[Path], guard: Guard) -> tuple[list[Reply], list[Row]]:
             conversation = Conversation((Message(Role.USER, record["user"]),))
             splitter = Splitter(guard.knowledge, guard.review(conversation), conversation=conversation)
             facts = splitter.facts()
-            replies.append(Reply(frozenset(record["issues"]), facts, path.stem, "spans" in record))
+            crisis = "crisis" in facts or "crisis_hint" in splitter.user()
+            replies.append(Reply(frozenset(record["issues"]), facts, path.stem, "spans" in record, crisis))
             splitter.feed(record["response"])
             splitter.finish()
             for start, end, words in splitter.sentences:
@@ -120,7 +130,12 @@ def read(paths: Sequence[Path], guard: Guard) -> tuple[list[Reply], list[Row]]:
 
 
 def asked(reply: Reply, head: str) -> bool:
-    """Whether a head has anything to say about a reply."""
+    """Whether a head is asked about a reply."""
+    return teaches(reply, head) and (head not in IN_A_CRISIS or reply.crisis)
+
+
+def teaches(reply: Reply, head: str) -> bool:
+    """Whether a head learns from a reply."""
     if head == "personal_history":
         return reply.marked
     return head not in ON_A_RED_FLAG or "red_flag" in reply.facts
@@ -226,14 +241,15 @@ def main() -> None:
     for head in HEADS:
         held = np.full(len(rows), -np.inf)
         for k in range(chosen.folds):
-            model = fit(x, rows, replies, np.array([i for i in np.flatnonzero(mine != k) if asked(replies[rows[i].reply], head)]), head)
+            model = fit(x, rows, replies, np.array([i for i in np.flatnonzero(mine != k) if teaches(replies[rows[i].reply], head)]), head)
             held[mine == k] = model.decision_function(x[mine == k])
         worst = np.full(len(replies), -np.inf)
         np.maximum.at(worst, of_reply, held)
         judged = np.array([asked(r, head) for r in replies])
         has = np.array([head in r.issues for r in replies])
         quiet = np.array([not r.issues - {"has_disclaimer"} for r in replies]) & ~has & judged
-        threshold = max(best_balance(worst[judged], has[judged]), float(np.quantile(worst[quiet], 1 - ALLOWED_CLEAN)))
+        allowed = ALLOWED_IN_A_CRISIS if head in IN_A_CRISIS else ALLOWED_CLEAN
+        threshold = max(best_balance(worst[judged], has[judged]), float(np.quantile(worst[quiet], 1 - allowed)))
         clean = np.array([not replies[r.reply].issues for r in rows])
         marked = np.array([head in (r.heads or ()) for r in rows])
         lean = min(float(np.quantile(held[marked], MISSED)), threshold - 1.0)
@@ -245,7 +261,7 @@ def main() -> None:
             if (has & here).any():
                 over = (worst > threshold) & judged
                 print(f" | {source} {over[has & here].mean():.2f} of {(has & here).sum()}, {over[~has & here].sum()} wrongly", end="")
-        model = fit(x, rows, replies, np.array([i for i, r in enumerate(rows) if asked(replies[r.reply], head)]), head)
+        model = fit(x, rows, replies, np.array([i for i, r in enumerate(rows) if teaches(replies[r.reply], head)]), head)
         coefficients.append(model.coef_[0])
         bias.append(float(model.intercept_[0]))
         lean = max(lean, bias[-1] + 0.5)  # a sentence that has said nothing leans nowhere
