@@ -1,6 +1,6 @@
 """A stress run for its readers: a table for the terminal, JSON, JSONL of what was lost and raised, a page to look at."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,15 @@ def _line(pair: Pair, mistakes: Sequence[str]) -> dict[str, Any]:
 
 # --- the terminal
 
-_HEADINGS = ("recognised as written", "perturbed", "emergencies lost", "urgent lost", "raised to emergency", "to urgent")
+# Heading, width and what stands there.
+_COLUMNS: Sequence[tuple[str, int, Callable[[Row], str]]] = (
+    ("as written", 13, lambda row: _of(row.before)),
+    ("perturbed", 13, lambda row: _of(row.after)),
+    ("emergencies lost", 31, lambda row: _long(row.lost)),
+    ("urgent lost", 13, lambda row: _of(row.urgent_lost)),
+    ("raised to emergency", 31, lambda row: _long(row.raised)),
+    ("to urgent", 13, lambda row: _of(row.urgent_raised)),
+)
 
 
 def as_text(run: StressRun) -> str:
@@ -80,12 +88,9 @@ def _lines(run: StressRun) -> Iterator[str]:
     yield f"packs {run.revision}{', rules only' if run.rules_only else ''}; {run.messages} messages, seed {run.seed}; intervals are 95 %"
     yield ""
     width = max((len(r.name) for r in run.rows), default=0)
-    yield f"{'':{width}}  {_HEADINGS[0]:>21}{_HEADINGS[1]:>11}{_HEADINGS[2]:>28}{_HEADINGS[3]:>17}{_HEADINGS[4]:>28}{_HEADINGS[5]:>17}"
+    yield " " * width + "".join(f"{heading:>{columns}}" for heading, columns, _ in _COLUMNS)
     for one in (*run.rows, whole(run.pairs)):
-        cells = (_of(one.before), 21), (_of(one.after), 11), (_long(one.lost), 28), (_of(one.urgent_lost), 17)
-        yield f"{one.name:{width}}  " + "".join(
-            f"{text:>{columns}}" for text, columns in (*cells, (_long(one.raised), 28), (_of(one.urgent_raised), 17))
-        )
+        yield f"{one.name:{width}}" + "".join(f"{cell(one):>{columns}}" for _, columns, cell in _COLUMNS)
     yield ""
     yield f"emergencies that no perturbation loses: {never_lost(run.pairs)}"
 
