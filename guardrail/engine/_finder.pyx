@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=True, wraparound=False, initializedcheck=False, annotation_typing=False
 """`finder` compiled: the same phrases found in tables of plain numbers. The Python is the reference; a test compares the two.
 
-Every table is read with its bounds checked, since what is read was written by strangers. A row of a table is what stands between
-two neighbours of its `..._at`.
+Every table is read with its bounds checked, since what is read was written by strangers. Reading a text costs mostly waiting for
+memory, so what is looked at together stands together: a table holds records of a few numbers (`enum` below), and where a list
+belongs to a record its place in the next table is one of them; the list ends where that of the next record begins.
 """
 
 from cpython.array cimport array, clone
@@ -18,6 +19,18 @@ cdef int _NUMBER = NUMBER
 cdef array _TEMPLATE = array("i")
 cdef enum:
     TRIED = 1024
+cdef enum:  # a place in the tree of words: its children, lists and entries; last the size of such a record, as below
+    CHILDREN, LISTS, ENTRIES, NODE
+cdef enum:  # what is filed under a pair
+    LOW, HIGH, PHRASES, FILED
+cdef enum:
+    ENTRY, START, PARTS, PHRASE
+cdef enum:  # a part that a phrase needs, and how far from its anchor
+    CLASS, NEAREST, FARTHEST, PART
+cdef enum:
+    ACCEPTS, WAYS, LISTED, GAPS, STATE
+cdef enum:  # a way out of a state: through a class, a list or a gap of so many words, to which state
+    THROUGH, NEXT, WAY
 
 
 cdef struct Match:
@@ -162,13 +175,11 @@ cdef class Finder:
     cdef frozenset number_words
     cdef int key_count, longest
     # The tree of words: the children of a node stand side by side, by their keys.
-    cdef int[::1] root, children_at, node_key, node_lists_at, node_lists, node_entries_at, node_entries, plain_at, plain
+    cdef int[::1] root, nodes, node_key, node_lists, node_entries, plain_at, plain
     # Pairs, what is filed under them, and phrases.
-    cdef int[::1] pairs_at, pair_need, pair_filed, filed_at, filed_low, filed_high, filed_phrases_at, filed_phrases
-    cdef int[::1] phrase_entry, phrase_start, near_at, near_class, near_low, near_high
+    cdef int[::1] pairs_at, pair_need, pair_filed, filed_at, filed, filed_phrases, phrases, parts
     # States and classes.
-    cdef int[::1] words_at, word_class, word_next, lists_at, list_key, list_next, gaps_at, gap_reach, gap_next, accepts
-    cdef int[::1] class_at, class_keys
+    cdef int[::1] states, ways, lists, gaps, class_at, class_keys
     # Of each entry: the number of its mask's name, or -1; and whether it is the mask.
     cdef int[::1] masked, is_mask
 
@@ -189,48 +200,45 @@ cdef class Finder:
         self.is_mask = array("i", [entry.kind == "mask" for entry in self.entries])
 
     def _lay_tree(self, compiled):
-        nodes, keys, children = [], [], array("i")
+        nodes, keys, children = [], [], []
         roots = array("i", [-1]) * self.key_count
         for key, node in sorted(compiled.tree.items()):
             roots[key] = len(nodes)
             nodes.append(node)
             keys.append(key)
-        lists, entries = [], []
         for node in nodes:  # grows behind: children come after all that were there before
             children.append(len(nodes))
             for key, child in sorted((node.next or {}).items()):
                 nodes.append(child)
                 keys.append(key)
-            lists.append(node.lists)
-            entries.append(node.entries)
         children.append(len(nodes))
-        self.root, self.children_at, self.node_key = roots, children, array("i", keys)
-        self.node_lists_at, self.node_lists = _rows(lists)
-        self.node_entries_at, self.node_entries = _rows(entries)
+        lists_at, self.node_lists = _rows([node.lists for node in nodes])
+        entries_at, self.node_entries = _rows([node.entries for node in nodes])
+        self.root, self.node_key, self.nodes = roots, array("i", keys or [0]), _table(zip(children, lists_at, entries_at))
         self.plain_at, self.plain = _rows([compiled.plain.get(key, ()) for key in range(self.key_count)])
 
     def _lay_pairs(self, compiled):
         under = [sorted(compiled.pairs.get(key, {}).items()) for key in range(self.key_count)]
         self.pairs_at, self.pair_need = _rows([[need for need, _ in row] for row in under])
-        self.pair_filed = array("i", [filed for row in under for _, filed in row])
-        self.filed_at, self.filed_low = _rows([[low for low, _, _ in row] for row in compiled.filed])
-        self.filed_high = array("i", [high for row in compiled.filed for _, high, _ in row])
-        self.filed_phrases_at, self.filed_phrases = _rows([phrases for row in compiled.filed for _, _, phrases in row])
-        self.phrase_entry = array("i", [phrase.entry for phrase in compiled.phrases])
-        self.phrase_start = array("i", [phrase.start for phrase in compiled.phrases])
-        self.near_at, self.near_class = _rows([[number for number, _, _ in phrase.near] for phrase in compiled.phrases])
-        self.near_low = array("i", [low for phrase in compiled.phrases for _, low, _ in phrase.near])
-        self.near_high = array("i", [high for phrase in compiled.phrases for _, _, high in phrase.near])
+        self.pair_filed = array("i", [filed for row in under for _, filed in row] or [0])
+        self.filed_at, _ = _rows(compiled.filed, flat=False)
+        filed = [one for row in compiled.filed for one in row]
+        phrases_at, self.filed_phrases = _rows([phrases for _, _, phrases in filed])
+        self.filed = _table((low, high, at) for (low, high, _), at in zip([*filed, (0, 0, ())], phrases_at))
+        near_at, _ = _rows([phrase.near for phrase in compiled.phrases], flat=False)
+        numbers = [*((phrase.entry, phrase.start) for phrase in compiled.phrases), (0, 0)]
+        self.phrases = _table((entry, start, at) for (entry, start), at in zip(numbers, near_at))
+        self.parts = _table(part for phrase in compiled.phrases for part in phrase.near)
 
     def _lay_states(self, compiled):
         nodes = compiled.nodes
-        self.words_at, self.word_class = _rows([[number for number, _ in node.words] for node in nodes])
-        self.word_next = array("i", [after for node in nodes for _, after in node.words])
-        self.lists_at, self.list_key = _rows([[key for key, _ in node.lists] for node in nodes])
-        self.list_next = array("i", [after for node in nodes for _, after in node.lists])
-        self.gaps_at, self.gap_reach = _rows([[reach for reach, _ in node.gaps] for node in nodes])
-        self.gap_next = array("i", [after for node in nodes for _, after in node.gaps])
-        self.accepts = array("i", [node.accepts for node in nodes])
+        words_at, _ = _rows([node.words for node in nodes], flat=False)
+        lists_at, _ = _rows([node.lists for node in nodes], flat=False)
+        gaps_at, _ = _rows([node.gaps for node in nodes], flat=False)
+        self.states = _table(zip([*(node.accepts for node in nodes), False], words_at, lists_at, gaps_at))
+        self.ways = _table(way for node in nodes for way in node.words)
+        self.lists = _table(way for node in nodes for way in node.lists)
+        self.gaps = _table(way for node in nodes for way in node.gaps)
         self.class_at, self.class_keys = _rows([sorted(keys) for keys in compiled.classes])
 
     def find(self, list words not None):
@@ -267,16 +275,16 @@ cdef class Finder:
         """Go down the tree with the words behind `first`, and take what ends on the way."""
         cdef int i, k, name
         while node >= 0:
-            for i in range(self.node_entries_at[node], self.node_entries_at[node + 1]):
+            for i in range(self.nodes[NODE * node + ENTRIES], self.nodes[NODE * (node + 1) + ENTRIES]):
                 text.accept(first, after, self.node_entries[i])
             if listed:
-                for i in range(self.node_lists_at[node], self.node_lists_at[node + 1]):
+                for i in range(self.nodes[NODE * node + LISTS], self.nodes[NODE * (node + 1) + LISTS]):
                     name = self.node_lists[i]
                     text.arc_name.push(name)
                     text.arc_end.push(after)
                     for k in range(self.plain_at[name], self.plain_at[name + 1]):
                         text.accept(first, after, self.plain[k])
-            if after >= text.count or self.children_at[node] == self.children_at[node + 1]:
+            if after >= text.count or self.nodes[NODE * node + CHILDREN] == self.nodes[NODE * (node + 1) + CHILDREN]:
                 break
             # "last night's" says "last night"; but an item of a list is owned by its first word only
             if text.owners[after] >= 0:
@@ -286,11 +294,9 @@ cdef class Finder:
         return 0
 
     cdef int child(self, int node, int key) except -2:
-        cdef int place
         if key < 0:
             return -1
-        place = _search(self.node_key, self.children_at[node], self.children_at[node + 1], key)
-        return place
+        return _search(self.node_key, self.nodes[NODE * node + CHILDREN], self.nodes[NODE * (node + 1) + CHILDREN], key)
 
     cdef int find_in(self, _Text text, int first, int limit) except -1:
         """Find the phrases of several parts that begin at tokens from `first` up to but not including `limit`."""
@@ -321,7 +327,7 @@ cdef class Finder:
         """Try what is filed under two keys that both stand in the window."""
         cdef int i, k, low, high, one, two, anchor
         for i in range(self.filed_at[filed], self.filed_at[filed + 1]):
-            low, high = self.filed_low[i], self.filed_high[i]
+            low, high = self.filed[FILED * i + LOW], self.filed[FILED * i + HIGH]
             one = text.head[key]
             while one:
                 anchor = text.place.at(one - 1)
@@ -329,25 +335,26 @@ cdef class Finder:
                 while two and not low <= text.place.at(two - 1) - anchor <= high:
                     two = text.chain.at(two - 1)
                 if two:
-                    for k in range(self.filed_phrases_at[i], self.filed_phrases_at[i + 1]):
+                    for k in range(self.filed[FILED * i + PHRASES], self.filed[FILED * (i + 1) + PHRASES]):
                         self.attempt(text, self.filed_phrases[k], anchor, limit)
                 one = text.chain.at(one - 1)
         return 0
 
     cdef int attempt(self, _Text text, int phrase, int anchor, int limit) except -1:
         """Match a phrase from wherever it could begin; nowhere when it lacks a part."""
-        cdef int n, c, low, high, one, place, end = self.near_at[phrase + 1]
+        cdef int n, c, low, high, one, place, number, begin = self.phrases[PHRASE * phrase + PARTS], end = self.phrases[PHRASE * (phrase + 1) + PARTS]
         cdef int slot = (phrase * 31 + anchor) % TRIED
         cdef bint there, last
         if text.tried_phrase[slot] == phrase + 1 and text.tried_place[slot] == anchor:
             return 0
         text.tried_phrase[slot], text.tried_place[slot] = phrase + 1, anchor
-        if self.near_at[phrase] == end and anchor < limit:
-            self.match(text, phrase, self.phrase_start[phrase], anchor, anchor)
-        for n in range(self.near_at[phrase], end):
-            low, high = anchor + self.near_low[n], anchor + self.near_high[n]
+        if begin == end and anchor < limit:
+            self.match(text, phrase, self.phrases[PHRASE * phrase + START], anchor, anchor)
+        for n in range(begin, end):
+            number = self.parts[PART * n + CLASS]
+            low, high = anchor + self.parts[PART * n + NEAREST], anchor + self.parts[PART * n + FARTHEST]
             there, last = False, n == end - 1
-            for c in range(self.class_at[self.near_class[n]], self.class_at[self.near_class[n] + 1]):
+            for c in range(self.class_at[number], self.class_at[number + 1]):
                 one = text.head[self.class_keys[c]]
                 while one and not (there and not last):
                     place = text.place.at(one - 1)
@@ -355,7 +362,7 @@ cdef class Finder:
                     if low <= place <= high:
                         there = True
                         if last and place < limit:
-                            self.match(text, phrase, self.phrase_start[phrase], place, place)
+                            self.match(text, phrase, self.phrases[PHRASE * phrase + START], place, place)
             if not there:
                 break
         return 0
@@ -365,26 +372,26 @@ cdef class Finder:
         cdef Py_ssize_t gaps = text.open_gaps.size
         cdef int i, k, key, owner, number, place2
         # A gap with nothing behind it (what follows is optional) is no part of the mention; the match without it stands.
-        if self.accepts[node] and not (gaps and text.open_gaps.at(gaps - 1) == place):
-            text.accept(first, place, self.phrase_entry[phrase])
+        if self.states[STATE * node + ACCEPTS] and not (gaps and text.open_gaps.at(gaps - 1) == place):
+            text.accept(first, place, self.phrases[PHRASE * phrase + ENTRY])
         if place >= text.count:
             return 0
         key, owner = text.keys[place], text.owners[place]
-        for i in range(self.words_at[node], self.words_at[node + 1]):
-            number = self.word_class[i]
+        for i in range(self.states[STATE * node + WAYS], self.states[STATE * (node + 1) + WAYS]):
+            number = self.ways[WAY * i + THROUGH]
             if self.holds(number, key) or self.holds(number, owner):
-                self.match(text, phrase, self.word_next[i], first, place + 1)
-        for i in range(self.lists_at[node], self.lists_at[node + 1]):
+                self.match(text, phrase, self.ways[WAY * i + NEXT], first, place + 1)
+        for i in range(self.states[STATE * node + LISTED], self.states[STATE * (node + 1) + LISTED]):
             for k in range(text.arcs_at.at(place), text.arcs_at.at(place + 1)):
-                if text.arc_name.at(k) == self.list_key[i]:
-                    self.match(text, phrase, self.list_next[i], first, text.arc_end.at(k))
-        for i in range(self.gaps_at[node], self.gaps_at[node + 1]):
+                if text.arc_name.at(k) == self.lists[WAY * i + THROUGH]:
+                    self.match(text, phrase, self.lists[WAY * i + NEXT], first, text.arc_end.at(k))
+        for i in range(self.states[STATE * node + GAPS], self.states[STATE * (node + 1) + GAPS]):
             # Zero words first; the words skipped may not end a sentence.
-            for place2 in range(place, min(place + self.gap_reach[i], text.count - 1) + 1):
+            for place2 in range(place, min(place + self.gaps[WAY * i + THROUGH], text.count - 1) + 1):
                 if place2 > place:
                     text.open_gaps.push(place)
                     text.open_gaps.push(place2)
-                self.match(text, phrase, self.gap_next[i], first, place2)
+                self.match(text, phrase, self.gaps[WAY * i + NEXT], first, place2)
                 text.open_gaps.size = gaps
                 if text.stops[place2]:
                     break
@@ -458,13 +465,20 @@ cdef array _zeros(int count):
     return clone(_TEMPLATE, max(count, 1), zero=True)
 
 
-def _rows(rows):
+def _rows(rows, flat=True):
     """Where each row begins, with one more for the end; and all rows behind one another."""
-    at, flat = array("i", [0]), array("i")
+    at, numbers, count = array("i", [0]), array("i"), 0
     for row in rows:
-        flat.extend(row)
-        at.append(len(flat))
-    return at, flat or array("i", [0])
+        if flat:
+            numbers.extend(row)
+        count += len(row)
+        at.append(count)
+    return at, numbers or array("i", [0])
+
+
+def _table(records):
+    """Records of numbers behind one another."""
+    return array("i", [number for record in records for number in record] or [0])
 
 
 def _highest(compiled):

@@ -10,6 +10,16 @@ from cpython.array cimport array, clone
 from libc.math cimport INFINITY, sqrt
 from libc.string cimport memcpy
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define fetch_ahead(address) __builtin_prefetch(address)
+    #else
+    #define fetch_ahead(address)
+    #endif
+    """
+    void fetch_ahead(const void *address) nogil
+
 cdef enum:
     HEADS = 4
     REACH = 4
@@ -49,6 +59,7 @@ cdef class _Text:
     cdef int[::1] sentence, begins, sizes
     cdef unsigned long long[::1] views
     cdef double[::1] single, sums
+    cdef int[::1] features
     cdef float[::1] paired
     cdef double[HEADS] best
     cdef int[HEADS] start, end
@@ -59,6 +70,7 @@ cdef class _Text:
         self.sizes = clone(_INTS, count + 1, True)
         self.views = clone(_WORDS, VIEWS * count, False)
         self.single, self.sums = clone(_DOUBLES, HEADS * count, False), clone(_DOUBLES, HEADS * (count + 1), True)
+        self.features = clone(_INTS, ROWS * count, False)
         self.paired = clone(_FLOATS, ROWS * HEADS * count, True)
 
 
@@ -156,9 +168,10 @@ cdef class _Sums:
         return 0
 
     cdef int pair(self, _Text text) except -1:
-        """What the pairs and triples weigh that begin at each token."""
-        cdef int i, view, distance
+        """What the pairs and triples weigh that begin at each token. All are asked for before the first is read: memory is slow."""
+        cdef int i, view, distance, head
         cdef unsigned long long first, mixed
+        text.features[:] = -1
         for i in range(text.count):
             text.sizes[i] = 1
             for distance in range(1, REACH + 1):
@@ -167,18 +180,21 @@ cdef class _Sums:
                 for view in range(VIEWS):
                     first = text.views[VIEWS * i + view] * _A
                     mixed = (first ^ (text.views[VIEWS * (i + distance) + view] * _B + _salt(distance, view))) * _C >> _SHIFT
-                    self.weigh(text, REACH * view + distance - 1, i, mixed)
+                    self.ask(text, REACH * view + distance - 1, i, mixed)
                     if distance == 2 and view < 2:
                         mixed = first ^ (text.views[VIEWS * (i + 1) + view] * _B + _salt(REACH + 1, view))
                         mixed ^= text.views[VIEWS * (i + 2) + view] * _C
-                        self.weigh(text, VIEWS * REACH + view, i, (mixed ^ (mixed >> _FOLD)) * _B >> _SHIFT)
+                        self.ask(text, VIEWS * REACH + view, i, (mixed ^ (mixed >> _FOLD)) * _B >> _SHIFT)
+        for i in range(ROWS * text.count):
+            if text.features[i] >= 0:
+                for head in range(HEADS):
+                    text.paired[HEADS * i + head] = _wide(self.pairs[text.features[i], head])
         return 0
 
-    cdef inline int weigh(self, _Text text, int row, int token, unsigned long long feature) except -1:
-        cdef int head, place = (row * text.count + token) * HEADS
+    cdef inline int ask(self, _Text text, int row, int token, unsigned long long feature) except -1:
         text.sizes[token] += 1
-        for head in range(HEADS):
-            text.paired[place + head] = _wide(self.pairs[<Py_ssize_t>feature, head])
+        text.features[row * text.count + token] = <int>feature
+        fetch_ahead(&self.pairs[<Py_ssize_t>feature, 0])
         return 0
 
     cdef int add_concept(self, _Text text, int row, int token) except -1:

@@ -121,7 +121,7 @@ class Vocabulary:
 _COUNTS = Assertion()
 
 
-class Reading(Struct, frozen=True):
+class Reading(Struct, frozen=True, gc=False):
     """What one mention means; `person` is whose it is when not the writer's own."""
 
     assertion: Assertion = _COUNTS

@@ -100,7 +100,7 @@ _COMMON = frozenset(
 )
 
 
-class Sign(Struct, frozen=True):
+class Sign(Struct, frozen=True, gc=False):
     """Words with a meaning for the conversation. `items` are the places in a list that they name; none means all."""
 
     kind: SignKind
@@ -111,7 +111,7 @@ class Sign(Struct, frozen=True):
     items: tuple[int, ...] = ()
 
 
-class TurnReading(Struct, frozen=True):
+class TurnReading(Struct, frozen=True, gc=False):
     """What one message holds, read alone."""
 
     findings: tuple[Finding, ...] = ()

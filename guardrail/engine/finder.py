@@ -36,7 +36,7 @@ class Entry(Struct, frozen=True, gc=False):
     name: str
 
 
-class Mention(Struct, frozen=True):
+class Mention(Struct, frozen=True, gc=False):
     """An entry found at tokens `first` up to but not including `after`."""
 
     entry: Entry

@@ -51,7 +51,7 @@ class Guard:
         self._cache: OrderedDict[bytes, TurnReading] = OrderedDict()
         self._cache_messages = cache_messages
         self._cache_key = cache_key
-        self._rules, self._always = _index_rules(knowledge.rules)
+        self._rules, self._always, self._bits = _index_rules(knowledge.rules)
 
     def review(self, conversation: Conversation) -> Decision:
         """The decision for the last message of the conversation."""
@@ -198,10 +198,11 @@ class Guard:
         """The rules that hold over these findings, most serious first."""
         index = FindingIndex(findings)
         every, rules = index.every, self._rules
+        there = sum(self._bits.get(name, 0) for name in every)
         candidates = {id(r): r for concept in every for r in rules.get(concept, ())}
         hits = []
         for rule in (*self._always, *candidates.values()):
-            if any(every.keys().isdisjoint(names) for names in rule.needs):
+            if not all(map(there.__and__, rule.needs)):
                 continue
             evidence = rule.test(index)
             if evidence is not None:
@@ -273,27 +274,32 @@ class Guard:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Running:
-    """A rule that runs, compiled. It cannot hold unless one name of each set of `needs` is found."""
+    """A rule that runs, compiled. It cannot hold unless one name of each set of `needs` is found, the bits of its names."""
 
     hit: RuleHit
     test: Test
-    needs: tuple[frozenset[str], ...]
+    needs: tuple[int, ...]
 
 
-def _index_rules(rules: Sequence[NamedRule]) -> tuple[dict[str, list[_Running]], list[_Running]]:
-    """Running rules under each name of the smallest set they need one of, and those that need none."""
+def _index_rules(rules: Sequence[NamedRule]) -> tuple[dict[str, list[_Running]], list[_Running], dict[str, int]]:
+    """Running rules under each name of the smallest set they need one of, and those that need none; and the bit of each name needed."""
     by_name: dict[str, list[_Running]] = {}
     always: list[_Running] = []
+    bits: dict[str, int] = {}
     for named in rules:
         if named.rule.maturity in (Maturity.DRAFT, Maturity.RETIRED):
             continue
         smallest, *needs = sorted(needed_names(named.rule.when), key=len) or [frozenset[str]()]
-        running = _Running(_hit(named), compile_condition(named.rule.when), tuple(needs))
+        running = _Running(_hit(named), compile_condition(named.rule.when), tuple(sum(_bit(n, bits) for n in names) for names in needs))
         if not smallest:
             always.append(running)
         for name in smallest:
             by_name.setdefault(name, []).append(running)
-    return by_name, always
+    return by_name, always, bits
+
+
+def _bit(name: str, bits: dict[str, int]) -> int:
+    return bits.setdefault(name, 1 << len(bits))
 
 
 def _language_of(messages: Sequence[Message], readings: Mapping[int, TurnReading]) -> str:

@@ -1,7 +1,8 @@
 """The vocabulary of the engine: what goes in, what is found, what is decided.
 
 Frozen values only; no behaviour beyond order and small look-ups. What is made for every few words of a text is a `Struct`,
-which costs a tenth of a frozen dataclass to make. Spans are half-open character offsets into the text of the turn as
+which costs a tenth of a frozen dataclass to make, and none is looked at by the collector (`gc=False`): what is frozen and holds only
+such things is in no circle. Spans are half-open character offsets into the text of the turn as
 the caller sent it.
 """
 
@@ -127,7 +128,7 @@ class Cue(Struct, frozen=True, gc=False):
     end: int
 
 
-class Assertion(Struct, frozen=True):
+class Assertion(Struct, frozen=True, gc=False):
     """Is it there, now, and whose. The default is what counts: present, current, the patient's."""
 
     polarity: Polarity = Polarity.PRESENT
@@ -149,7 +150,7 @@ class Quantity(Struct, frozen=True, gc=False):
     unit: str
 
 
-class Finding(Struct, frozen=True):
+class Finding(Struct, frozen=True, gc=False):
     """A concept where it stands, with its assertion; `person` names whose it is when not the writer's own."""
 
     concept: str
@@ -188,7 +189,7 @@ TIERS: Mapping[Tier, Disposition] = {
 }
 
 
-class RuleHit(Struct, frozen=True):
+class RuleHit(Struct, frozen=True, gc=False):
     """A rule that held, with the findings that made it hold. Shadow hits are recorded and never act."""
 
     rule: str

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 # Letters of other scripts that are drawn like Latin ones; seen in filter evasion and in copied text. Only folded inside a
 # word that also has Latin letters, so that Greek and Cyrillic text stays itself.
@@ -36,6 +37,8 @@ _MARKUP = re.compile(
     re.IGNORECASE,
 )
 _LINES = frozenset(["p", "br", "div", "li", "ul", "ol", "tr", "td", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre"])
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_LETTERS = frozenset(ascii_lowercase)
 
 STOPS = frozenset(".!?;\n")
 
@@ -81,12 +84,17 @@ def _fold_with_map(text: str) -> tuple[str, list[int]]:
     parts: list[str] = []
     places: list[int] = []
     known: dict[str, str] = {}
-    for place, char in enumerate(text):
+    at = 0
+    for found in _NOT_ASCII.finditer(text):
+        start, char = found.start(), found[0]
         plain = known.get(char)
         if plain is None:
-            plain = known[char] = char.lower() if char.isascii() else _fold(char)
-        parts.append(plain)
-        places.extend([place] * len(plain))
+            plain = known[char] = _fold(char)
+        parts += (text[at:start].lower(), plain)
+        places += (*range(at, start), *[start] * len(plain))
+        at = start + 1
+    parts.append(text[at:].lower())
+    places += range(at, len(text))
     return "".join(parts), places
 
 
@@ -143,7 +151,7 @@ def _split(text: str) -> Tokens:
 def _join_spaced_letters(tokens: Tokens) -> Tokens:
     """ "c h e s t" -> "chest": a run of at least four single letters, one blank apart."""
     words = tokens.words
-    singles = [len(w) == 1 and w.isalpha() and w.isascii() for w in words]
+    singles = [w in _LETTERS for w in words]
     if sum(singles) < 4:
         return tokens
     out: tuple[list[str], list[int], list[int]] = ([], [], [])

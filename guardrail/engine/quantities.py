@@ -83,7 +83,7 @@ _SKIPPED = frozenset("-~")
 _BOUNDARY = frozenset(".,;!?\n)(:-/&")
 
 
-class Measured(Struct, frozen=True):
+class Measured(Struct, frozen=True, gc=False):
     """A quantity at tokens `first` up to but not including `after`."""
 
     quantity: Quantity

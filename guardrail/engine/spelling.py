@@ -5,10 +5,13 @@ Bounded on purpose: an ordinary word is never taken for a symptom or a medicine.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import pairwise
 
 # Shorter words have too many English neighbours one letter away ("pian" is safe, "sore/more" is not).
 RESPELL_FROM = 5
+_KEPT = 4096  # the same names and slips come again and again
+_LONGEST_KEPT = 32
 _DRAWN_OUT = re.compile(r"(.)\1{2,}")
 _LEET = (str.maketrans("013457@$", "oleastas"), str.maketrans("013457@$", "oieastas"))  # a 1 is drawn for an l and for an i
 _LEET_WORD = re.compile(r"(?<!\w)(?=[\d@$]*[a-zA-Z])[a-zA-Z\d@$]{4,}(?!\w)")
@@ -23,6 +26,7 @@ class Speller:
     def __init__(self, words: Mapping[str, object], known: frozenset[str]) -> None:
         self._words = words
         self._known = known
+        self._respelt = lru_cache(_KEPT)(self._respell)
         self._firsts, self._seconds = _halves(w for w in words if len(w) >= RESPELL_FROM and w.isalpha() and w.isascii())
 
     def plain(self, text: str) -> str:
@@ -49,6 +53,9 @@ class Speller:
 
     def respell(self, word: str) -> str:
         """The lexicon word an unknown word was probably meant to be, or the word itself."""
+        return self._respelt(word) if len(word) <= _LONGEST_KEPT else self._respell(word)
+
+    def _respell(self, word: str) -> str:
         if word in self._known or word in self._words or not word.isascii() or len(word) < 3 or word[0].isdigit():
             return word
         if word.endswith("in") and word + "g" in self._known:  # "talkin" is an ordinary word too
