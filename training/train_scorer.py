@@ -40,9 +40,9 @@ from guardrail.packs.load import load, shipped_rules
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
-# Share of quiet messages each head may raise on its own, chosen so that all rules together stay within the targets of
-# docs/accuracy.md.
-ALLOWED = {"emergency": 0.008, "urgent": 0.02, "crisis": 0.01, "medication": 0.02}
+# Share of quiet messages each head may raise on its own. Half of them are near misses written to be hard, so that everyday
+# ones are raised less often; a stricter share was tried and lost one emergency in thirty that phrases do not know.
+ALLOWED = {"emergency": 0.012, "urgent": 0.025, "crisis": 0.018, "medication": 0.015}
 REGULARISATION = 2.0  # C of the regressions; flat between 0.5 and 4 on held-out folds
 PAIRS, GROUPS = 1 << TABLE_BITS, GROUP_MASK + 1
 
