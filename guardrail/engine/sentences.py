@@ -41,6 +41,12 @@ class SentenceScorer:
     bias: tuple[float, ...]
     thresholds: tuple[float, ...]
     leans: tuple[float, ...]
+    alone: Mapping[tuple[int, int], tuple[tuple[int, float], ...]] = field(init=False)
+    """What a word and its class weigh together, whatever stands before them: they always come together."""
+
+    def __post_init__(self) -> None:
+        alone = {ids: _together(ids, self.weights) for ids in (*set(self.words.values()), _DIGITS)}
+        object.__setattr__(self, "alone", {ids: weights for ids, weights in alone.items() if weights})
 
     def begin(self, facts: Iterable[str] = (), heeded: Iterable[str] | None = None) -> "Sentence":
         """An empty sentence in a conversation of which these facts are known; it leans towards `heeded` heads only, or any."""
@@ -67,17 +73,23 @@ class Sentence:
 
     def add(self, word: str) -> bool:
         """Take the next word, folded; whether the sentence leans towards an issue now."""
-        weights = self.scorer.weights
+        scorer = self.scorer
         sums = self.sums
         words = self.words
-        words.append(word_ids(word, self.scorer.words))
-        moved = False
-        for feature in features(words[-3], words[-2], words[-1]):
+        ids = word_ids(word, scorer.words)
+        alone = scorer.alone.get(ids)
+        moved = alone is not None
+        if alone is not None:
+            for head, weight in alone:
+                sums[head] += weight
+        weights = scorer.weights
+        for feature in pairs(words[-2], words[-1], ids):
             found = weights.get(feature)
             if found is not None:
                 moved = True
                 for head, weight in found:
                     sums[head] += weight
+        words.append(ids)
         if moved:
             self.leaning = False
             for value, lean in zip(sums, self.leans, strict=True):
@@ -120,12 +132,25 @@ def fact_feature(fact: str) -> int:
     return _FIRST_FACT + FACTS.index(fact)
 
 
+def _together(ids: tuple[int, int], weights: Weights) -> tuple[tuple[int, float], ...]:
+    """The sums of a word's weights and its class's."""
+    sums: dict[int, float] = {}
+    for feature in set(ids):
+        for head, weight in weights.get(feature, ()):
+            sums[head] = sums.get(head, 0.0) + weight
+    return tuple(sums.items())
+
+
 def features(second: tuple[int, int], first: tuple[int, int], word: tuple[int, int]) -> list[int]:
     """The features that a word adds behind the two before it, the nearest last. Its class counts beside the word itself."""
+    return [*sorted({*word} - {0}), *pairs(second, first, word)]
+
+
+def pairs(second: tuple[int, int], first: tuple[int, int], word: tuple[int, int]) -> list[int]:
+    """The features of a word and one before it."""
     found: list[int] = []
     own, group = word
     if own:
-        found.append(own)
         if first[0]:
             found.append(first[0] << ID_BITS | own)
         if second[0]:
@@ -133,8 +158,6 @@ def features(second: tuple[int, int], first: tuple[int, int], word: tuple[int, i
     if group:
         # What is the same in both views is said once.
         same = group == own
-        if not same:
-            found.append(group)
         if first[1] and not (same and first[0] == first[1]):
             found.append(first[1] << ID_BITS | group)
         if second[1] and not (same and second[0] == second[1]):

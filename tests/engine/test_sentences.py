@@ -75,3 +75,13 @@ def test_what_is_the_same_for_word_and_class_counts_once() -> None:
     found = features((TAKE, TAKE), (TWO, CLASS), (TAKE, TAKE))
 
     assert len(found) == len(set(found))
+
+
+def test_the_sums_are_those_of_the_features() -> None:
+    weights = {f: ((0, float(f % 7)), (1, 1.0)) for f in features((TAKE, TAKE), (TWO, CLASS), (FIRST_WORD + 3, CLASS))}
+    one = SentenceScorer(("dose", "calm"), WORDS, weights, (-1.0, 0.0), (0.0, 0.0), (0.0, 0.0))
+    sentence = one.begin()
+    read(sentence, "take", "two", "three")
+
+    found = [f for i in range(2, 5) for f in features(*sentence.words[i - 2 : i + 1])]
+    assert sentence.sums == [-1.0 + sum(float(f % 7) for f in found if f in weights), float(sum(f in weights for f in found))]
