@@ -2,6 +2,7 @@
 
     python benchmarks/audit.py speed   [--postgres URL] [--seconds S]
     python benchmarks/audit.py latency [--postgres URL] [--rounds N]
+    python benchmarks/audit.py added   [--postgres URL] [--rounds N]
     python benchmarks/audit.py pages   [--postgres URL] [--records N]
     python benchmarks/audit.py kill    [--postgres URL] [--rounds N]
 
@@ -28,6 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import structlog
 from proxy import cpu_seconds, free_port, running, serve_stub
 from starlette.testclient import TestClient
 
@@ -189,6 +191,91 @@ def _marks(values: list[float]) -> tuple[float, float, float]:
     return cuts[4], cuts[9], cuts[18]
 
 
+# --- the same in one process
+
+
+class Reply:
+    """A model's whole reply, there at once."""
+
+    def __init__(self) -> None:
+        self.status, self.headers = 200, [(b"content-type", b"application/json")]
+        message = {"role": "assistant", "content": "Drink enough, rest, and ask again if it goes on."}
+        self._parts = [json.dumps({"id": "x", "object": "chat.completion", "choices": [{"index": 0, "message": message}]}).encode()]
+
+    async def chunk(self) -> bytes:
+        return self._parts.pop() if self._parts else b""
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Model:
+    async def open(self, method: bytes, target: bytes, headers: Any, body: bytes) -> Reply:
+        return Reply()
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def asked(app: Any, text: str) -> float:
+    """Milliseconds from the request to the last byte of the answer; what the app does after that is not counted."""
+    body = json.dumps({"model": "stub", "messages": [{"role": "user", "content": text}]}).encode()
+    request = {"type": "http", "method": "POST", "path": "/v1/chat/completions"}
+    scope: dict[str, Any] = {**request, "headers": [], "query_string": b"", "client": None}
+    answered = 0.0
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal answered
+        answered = time.perf_counter()
+
+    began = time.perf_counter()
+    await app(scope, receive, send)
+    return (answered - began) * 1000
+
+
+def added(postgres: str | None, rounds: int) -> None:
+    """The apps of `latency` in one process, request by request in random order: whatever else the machine does falls on all alike.
+
+    No sockets and a model that takes no time, so that the share of the store is the largest it can be. After each request there is a pause
+    in which the store does its work (paced), or none, so that the next request meets it (back to back).
+    """
+    guard = load_guard()
+    said = texts("quiet", 450) + texts("heart_breathing", 25) + texts("medication", 25)
+    chance = random.Random(7)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(open(os.devnull, "w")))  # noqa: SIM115  # to the end of the process
+    print("| pace | audit | tenth, ms | median, ms | tenth to off | median to off |\n|---|---|---|---|---|---|")
+    with stores(postgres) as found:
+        urls = {"off": (None, None), **found, "off, again": (None, None)}
+        for pace in (0.0, PACE_SECONDS):
+            apps = {
+                name: create_app(Settings(upstream="http://127.0.0.1:9", audit=url, audit_spool=spool), guard=guard, upstream=Model())
+                for name, (url, spool) in urls.items()
+            }
+            taken: dict[str, list[float]] = {name: [] for name in apps}
+
+            async def run(apps: dict[str, Any] = apps, taken: dict[str, list[float]] = taken, pace: float = pace) -> None:
+                for number in range(rounds + 1):  # the first round warms up and is not counted
+                    for text in said:
+                        for name in chance.sample(list(apps), len(apps)):
+                            for last in (False, True):  # the second meets what the first left to do
+                                ms = await asked(apps[name], f"{text} ({uuid.uuid4().hex[:6]})")
+                                if number and (last or pace):
+                                    taken[name].append(ms)
+                                await asyncio.sleep(pace)
+                            await asyncio.sleep(PACE_SECONDS)
+
+            asyncio.run(run())
+            shown = "back to back" if not pace else f"{pace * 1000:.0f} ms between"
+            # The tenth that was quickest is the work itself; on a busy machine the median is mostly waiting for a core.
+            marks = {name: (statistics.quantiles(values, n=10)[0], statistics.median(values)) for name, values in taken.items()}
+            for name, (tenth, median) in marks.items():
+                ratios = f"{tenth / marks['off'][0]:.3f} | {median / marks['off'][1]:.3f}"
+                print(f"| {shown} | {name} | {tenth:.3f} | {median:.3f} | {ratios} |", flush=True)
+
+
 # --- the dashboard on many records
 
 
@@ -284,7 +371,7 @@ def kill(postgres: str | None, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "latency", "pages", "kill", "stub"])
+    parser.add_argument("what", choices=["speed", "latency", "added", "pages", "kill", "stub"])
     parser.add_argument("--postgres", metavar="URL", help="measure PostgreSQL too")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=5)
@@ -294,6 +381,7 @@ def main() -> None:
     calls: dict[str, Any] = {
         "speed": lambda: speed(arguments.postgres, arguments.seconds),
         "latency": lambda: latency(arguments.postgres, arguments.rounds),
+        "added": lambda: added(arguments.postgres, arguments.rounds),
         "pages": lambda: pages(arguments.postgres, arguments.records),
         "kill": lambda: kill(arguments.postgres, arguments.rounds),
         "stub": lambda: asyncio.run(serve_stub(arguments.port)),

@@ -38,8 +38,13 @@ def pseudonym(key: bytes, value: str | None) -> str | None:
     return None if value is None else hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:24]
 
 
-def entry_of(record: ExchangeRecord, key: bytes, keep: Keep = lambda text: text, keep_reply: Keep | None = None) -> dict[str, Any]:
-    """The entry of an exchange; `keep` says what becomes of each stretch of the patient's words, `keep_reply` of the reply's."""
+def entry_of(
+    record: ExchangeRecord, key: bytes, keep: Keep = lambda text: text, keep_reply: Keep | None = None, *, found: bool = True
+) -> dict[str, Any]:
+    """The entry of an exchange; `keep` says what becomes of each stretch of the patient's words, `keep_reply` of the reply's.
+
+    Without `found` the rules that held are told, and not what was found in the texts.
+    """
     decision = record.decision
     return {
         "kind": "exchange",
@@ -52,7 +57,7 @@ def entry_of(record: ExchangeRecord, key: bytes, keep: Keep = lambda text: text,
         "outcome": str(record.outcome),
         "tenant": record.tenant,
         "patient": pseudonym(key, record.patient),
-        "decision": None if decision is None else _decision(decision, keep),
+        "decision": None if decision is None else _decision(decision, keep, found),
         "texts": [keep(t) for t in record.texts],
         "turns": list(record.turns),
         "reply": [_reply(r, keep_reply or keep) for r in record.reply],
@@ -67,6 +72,11 @@ def entry_of(record: ExchangeRecord, key: bytes, keep: Keep = lambda text: text,
 def bare_entry(record: ExchangeRecord, key: bytes) -> dict[str, Any]:
     """The entry of an exchange without any words, the patient's or the reply's."""
     return {**entry_of(record, key, _nothing), "texts": None}
+
+
+def noted_entry(record: ExchangeRecord, key: bytes) -> dict[str, Any]:
+    """What must be known of an exchange at once: who was sent where by which rules. An answer waits for it to be made."""
+    return {**entry_of(record, key, _nothing, found=False), "texts": None}
 
 
 def kept_entry(record: ExchangeRecord, policy: TextPolicy, key: bytes, keys: TextKeys | None) -> tuple[dict[str, Any], Words | None]:
@@ -119,30 +129,30 @@ def _everything(text: str) -> str:
     return text
 
 
-def _decision(decision: Decision, keep: Keep) -> dict[str, Any]:
+def _decision(decision: Decision, keep: Keep, found: bool) -> dict[str, Any]:
     return {
         "urgency": decision.urgency.word,
         "destination": str(decision.destination),
         "topics": sorted(decision.topics),
         "action": str(decision.action),
         "reminder": decision.reminder,
-        "rules": [_hit(h, keep) for h in decision.hits],
-        "shadow": [_hit(h, keep) for h in decision.shadow_hits],
-        "findings": [_finding(f, keep) for f in decision.findings],
+        "rules": [_hit(h, keep, found) for h in decision.hits],
+        "shadow": [_hit(h, keep, found) for h in decision.shadow_hits],
+        "findings": [_finding(f, keep) for f in decision.findings] if found else [],
         "revision": decision.revision,
         "language": decision.language,
         "country": decision.country,
     }
 
 
-def _hit(hit: RuleHit, keep: Keep) -> dict[str, Any]:
+def _hit(hit: RuleHit, keep: Keep, found: bool) -> dict[str, Any]:
     return {
         "id": hit.rule,
         "title": hit.title,
         "pack": hit.pack,
         "urgency": hit.disposition.urgency.word,
         "destination": str(hit.disposition.destination),
-        "evidence": [_finding(f, keep) for f in hit.evidence],
+        "evidence": [_finding(f, keep) for f in hit.evidence] if found else [],
         "sources": list(hit.sources),
     }
 

@@ -1,8 +1,8 @@
 """Exchanges whose answer is complete and whose entry is not in the spool yet. What is noted here survives a kill of the process.
 
 The entry is made after the answer and by another thread, since redacting or encrypting words takes longer than an answer may wait.
-So that a kill in between loses no exchange, its entry without any words is noted here before the last bytes of the answer go out:
-one write of some microseconds into the system's file cache, which a killed process leaves behind. No store, no lock and no other
+So that a kill in between loses no exchange, what was decided is noted here, without any words, before the last bytes of the answer go
+out: one write of some microseconds into the system's file cache, which a killed process leaves behind. No store, no lock and no other
 thread is waited for, and nothing is forced to the disk.
 
 The file is made of slots: `note` takes one, `forget` gives it back when the spool has the exchange. A process holds a lock on its
@@ -21,7 +21,7 @@ import structlog
 
 from guardrail.audit.spool import locked_file, orphan_files
 
-SLOT_BYTES = 8192  # an emergency with twenty findings; of what is longer the findings are left out
+SLOT_BYTES = 8192  # an emergency of twenty rules
 SLOTS = 1024  # far more than are answered at once or wait for the spool
 _FREE = b"\n"
 
@@ -119,20 +119,9 @@ def left_journals(spool: Path) -> Iterator[LeftJournal]:
 
 
 def _line(entry: Mapping[str, Any]) -> bytes | None:
-    for fitting in (entry, _without_findings(entry)):
-        body = orjson.dumps(fitting)
-        line = b"%08x %b\n" % (zlib.crc32(body), body)
-        if len(line) <= SLOT_BYTES:
-            return line
-    return None
-
-
-def _without_findings(entry: Mapping[str, Any]) -> dict[str, Any]:
-    decision = entry["decision"]
-    if decision is None:
-        return dict(entry)
-    rules = [{**hit, "evidence": []} for hit in decision["rules"]]
-    return {**entry, "decision": {**decision, "rules": rules, "shadow": [], "findings": []}}
+    body = orjson.dumps(entry)
+    line = b"%08x %b\n" % (zlib.crc32(body), body)
+    return line if len(line) <= SLOT_BYTES else None
 
 
 def _entry(slot: bytes) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """Keeps what happened: takes exchanges from the request path, chains them, and brings them to the store.
 
-`AuditStore.note` keeps the exchange without its words in the journal, before its answer is complete: from then on it survives a kill
+`AuditStore.note` keeps what was decided, without any words, in the journal, before its answer is complete: from then on it survives a kill
 of the process. `AuditStore.record` puts the whole record in a bounded queue and returns: nothing here ever blocks or raises into an
 exchange. Two threads do the rest. The first makes entries of what is queued and appends them to the spool, where the words survive
 a kill, too. The second ships the spool to the store in batches, each in one transaction, and tries again while the store is away;
@@ -20,7 +20,7 @@ import structlog
 
 from guardrail.audit.chain import Chain, insert_statements, log_seals, newest_heads
 from guardrail.audit.database import Database, open_database
-from guardrail.audit.entry import TextPolicy, access_entry, bare_entry, kept_entry
+from guardrail.audit.entry import TextPolicy, access_entry, kept_entry, noted_entry
 from guardrail.audit.journal import Journal, LeftJournal, journal_path, left_journals
 from guardrail.audit.keys import SigningKey, TextKeys
 from guardrail.audit.record import ExchangeRecord
@@ -30,6 +30,8 @@ from guardrail.errors import ConfigError, StoreError
 
 QUEUE_LENGTH = 20_000  # about 20 s of a busy worker
 BATCH = 500
+LOOK_SECONDS = 0.01
+"""The queue is looked at so often. To be woken by each record would be to take the processor from the exchange that follows it."""
 SHIP_SECONDS = 0.25  # what waits so long for company costs one commit together; in the spool it is safe meanwhile
 RETRY_SECONDS = 1.0
 SEAL_SECONDS = 60.0
@@ -85,7 +87,7 @@ class AuditStore:
 
     def note(self, record: ExchangeRecord) -> None:
         """Keep what is known of an exchange, words apart, in case the process is killed before it is recorded. Never raises."""
-        self._journal.note(bare_entry(record, self._key))
+        self._journal.note(noted_entry(record, self._key))
 
     def record(self, record: ExchangeRecord) -> None:
         """Queue one exchange. Never blocks, never raises."""
@@ -120,9 +122,10 @@ class AuditStore:
         next_seal = 0.0
         stop = False
         while not stop:
-            items, waiting, stop = self._take(next_seal)
+            time.sleep(LOOK_SECONDS)
+            items, waiting, stop = self._take()
             rows = [row for item in items if (row := self._row(item)) is not None]
-            if time.monotonic() >= next_seal or stop:
+            if self._signing is not None and (time.monotonic() >= next_seal or stop):
                 seal = self._chain.seal(self._heads, final=stop)
                 if seal:
                     log_seals(seal)
@@ -134,30 +137,28 @@ class AuditStore:
             for event in waiting:
                 self._waiting.put(event)
                 self._hurry.set()
-            self._work.set()
+            if rows or waiting:
+                self._work.set()
         self._journal.close()
         self._stopping.set()
         self._work.set()
         self._hurry.set()
 
-    def _take(self, next_seal: float) -> tuple[list[_Item], list[threading.Event], bool]:
-        """What is queued, up to a batch: records, those who wait for them, and whether to stop. Nothing when a seal is due."""
+    def _take(self) -> tuple[list[_Item], list[threading.Event], bool]:
+        """What is queued, up to a batch: records, those who wait for them, and whether to stop."""
         items: list[_Item] = []
         waiting: list[threading.Event] = []
-        due = self._chain.seq > self._chain.sealed and self._signing is not None
         try:
-            item = self._queue.get(timeout=max(next_seal - time.monotonic(), 0.0) if due else None)
-            while item is not None:
+            while (item := self._queue.get_nowait()) is not None:
                 if isinstance(item, threading.Event):
                     waiting.append(item)
                 else:
                     items.append(item)
                 if len(items) >= BATCH:
-                    return items, waiting, False
-                item = self._queue.get_nowait()
+                    break
         except queue.Empty:
             return items, waiting, False
-        return items, waiting, True
+        return items, waiting, item is None
 
     def _row(self, item: _Item) -> Row | None:
         try:

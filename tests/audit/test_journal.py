@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from guardrail.audit.entry import bare_entry
+from guardrail.audit.entry import noted_entry
 from guardrail.audit.journal import SLOT_BYTES, SLOTS, Journal, journal_path, left_journals
 from guardrail.audit.keys import SigningKey
 from guardrail.audit.reader import AuditReader
@@ -18,7 +18,7 @@ from tests.audit.records import exchange
 
 
 def bare(number: int) -> dict[str, Any]:
-    return bare_entry(exchange(number), b"")
+    return noted_entry(exchange(number), b"")
 
 
 def leave(journal: Journal, kept: Path) -> None:
@@ -56,14 +56,14 @@ def test_a_journal_is_not_read_before_the_spool_of_its_process_was_brought_in(tm
     assert left(tmp_path / "spool") == []
 
 
-def test_an_exchange_with_more_findings_than_a_slot_holds_is_noted_without_them(tmp_path: Path) -> None:
+def test_rules_are_noted_and_not_what_was_found(tmp_path: Path) -> None:
     path = journal_path(tmp_path / "spool", "w")
     journal = Journal(path)
     record = exchange(1)
     assert record.decision is not None
-    long = replace(record, decision=replace(record.decision, findings=record.decision.findings * 100))
+    long = replace(record, decision=replace(record.decision, findings=record.decision.findings * 1000))
 
-    assert journal.note(bare_entry(long, b""))
+    assert journal.note(noted_entry(long, b""))
 
     leave(journal, path)
     (found,) = (entry for journal in left_journals(tmp_path / "spool") for entry in journal.entries())
