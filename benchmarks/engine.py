@@ -3,6 +3,8 @@
 Every text is read once and never before, so nothing is cached; figures are medians of CPU time. Run on an idle machine:
 
     python benchmarks/engine.py [--rules FOLDER]
+
+The first line says which form of the inner loops was measured: in Python, or compiled (`GUARDRAIL_COMPILE=1 pip install --editable .`).
 """
 
 import argparse
@@ -20,6 +22,7 @@ from time import process_time
 import yaml
 
 from guardrail.app import load_guard
+from guardrail.engine.compiled import COMPILED
 from guardrail.engine.guard import Guard
 from guardrail.engine.lexicon import Entry, Lexicon, LexiconBuilder
 from guardrail.engine.model import Conversation, Message, Role
@@ -144,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rules", type=Path, default=shipped_rules())
     rules = parser.parse_args().rules
+    print("compiled\n" if COMPILED else "in Python\n")
     print("| text, never seen before | median us | target |\n|---|---|---|")
     for name, time_us in measured(rules):
         print(f"| {name} | {time_us:,.0f} | {TARGETS[name]:,} |", flush=True)

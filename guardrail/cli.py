@@ -12,8 +12,8 @@ from guardrail.commands.backtest import backtest
 from guardrail.commands.check import check
 from guardrail.commands.demo import demo
 from guardrail.commands.evaluate import evaluate
-from guardrail.commands.packs import lint, packs, schema, test
 from guardrail.commands.explain import explain
+from guardrail.commands.packs import lint, packs, schema, test
 from guardrail.commands.password import password
 from guardrail.commands.serve import serve
 from guardrail.commands.stress import stress
