@@ -72,7 +72,7 @@ _RANGES: Mapping[str, tuple[str, float, float]] = {
 }
 _LABEL_BEFORE = 8  # tokens from a label to its number: "her sats at rest were only 86"
 _LABEL_AFTER = 4
-_FROM_BEHIND = frozenset({"label_temperature", "label_oxygen", "label_pulse", "label_breaths"})
+_FROM_BEHIND = frozenset({"label_temperature", "label_oxygen", "label_pulse"})
 _OLDEST = 110
 _TERM = 43  # weeks
 _CLEARLY_PREGNANT = 20  # weeks that nobody says of a baby or of a cough
@@ -300,8 +300,8 @@ class _Text:
             _ = (
                 self._labelled(number, self.label_before(number))
                 or self._bare_age(number)
-                or self._labelled(number, self.label_after(number))
                 or self._bare_temperature(number)
+                or self._labelled(number, self.label_after(number))
                 or self._taken(number)
             )
 
@@ -376,7 +376,7 @@ class _Text:
                 self._add("spo2", value, first, after)
             case "unit_bpm":
                 self._add("pulse", value, first, after)
-            case "unit_breaths":
+            case "unit_breaths" if value >= 4 or after - number.after > 1:  # "30 pushes and two breaths" is first aid
                 self._add("breathing_rate", value, first, after)
             case "unit_per_minute":
                 label = self.label_of(number)
@@ -435,6 +435,8 @@ class _Text:
                 return False
             case "label_other":
                 return True
+            case "label_breaths" if number.decimals:
+                return False  # "T 37.4, RR 14"
             case "label_temperature":
                 self._add("temperature_c", _celsius(value), number.first, number.after)
             case "label_glucose":

@@ -55,6 +55,8 @@ def test_temperatures_are_in_celsius_whatever_the_unit(text: str, value: float) 
         ("counted 32 breaths a min", {"breathing_rate": 32}),
         ("breathing 40 a minute", {"breathing_rate": 40}),
         ("resps 32 hr 130 temp 39.4", {"breathing_rate": 32, "pulse": 130, "temperature_c": 39.4}),
+        ("T 37.4, RR 14, sats 98", {"temperature_c": 37.4, "breathing_rate": 14, "spo2": 98}),
+        ("only 3 breaths a minute", {"breathing_rate": 3}),
         ("INR 6.1", {"inr": 6.1}),
         ("potassium 6.8", {"potassium": 6.8}),
         ("lithium 1.9", {"lithium": 1.9}),
@@ -177,6 +179,7 @@ def test_doses_and_counts(text: str, expected: list[tuple[str, float]]) -> None:
         "heart attack at 45 in the family",
         "size 38.5 shoes",
         "room 101",
+        "thirty pushes and two breaths",
     ],
 )
 def test_numbers_without_a_clinical_meaning(text: str) -> None:
