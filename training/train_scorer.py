@@ -42,9 +42,10 @@ T = TypeVar("T")
 HERE = Path(__file__).parent
 # Share of quiet messages each head may raise on its own. Half of them are near misses written to be hard, so that everyday
 # ones are raised less often; a stricter share was tried and lost one emergency in thirty that phrases do not know.
-ALLOWED = {"emergency": 0.012, "urgent": 0.025, "crisis": 0.018, "medication": 0.015}
+ALLOWED = {"emergency": 0.012, "urgent": 0.025, "crisis": 0.018, "medication": 0.025}
 REGULARISATION = 2.0  # C of the regressions; flat between 0.5 and 4 on held-out folds
 PAIRS, GROUPS = 1 << TABLE_BITS, GROUP_MASK + 1
+JOINED = 300  # long quiet texts, put together of short ones
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,29 @@ def as_scored(conversation: Conversation, guard: Guard, decision: Decision) -> t
     counting = [f for f in decision.findings if f.assertion.counts and f.turn == len(messages) - 1]
     starts = list(tokens.starts)
     return tokens.words, tuple(f.concept for f in counting), tuple(bisect_right(starts, f.start) - 1 for f in counting)
+
+
+def joined(rows: Sequence[Row], count: int) -> list[Row]:
+    """Long harmless talk, of which little is written: two to five quiet English messages one after the other.
+
+    Without them a long story about nothing reads like danger, because it says so much.
+    """
+    chance = np.random.default_rng(1)
+    pool = [r for r in rows if r.quiet[0] and r.quiet[2] and not r.glossed and not r.source.endswith(":turns")]
+    out = []
+    for _ in range(count):
+        words: list[str] = []
+        concepts: list[str] = []
+        at: list[int] = []
+        medication = False
+        for row in (pool[i] for i in chance.choice(len(pool), chance.integers(2, 6), replace=False)):
+            concepts += row.concepts
+            at += [len(words) + i for i in row.at]
+            words += [*row.words, "."]
+            medication |= row.labels[3]
+        labels = (False, False, False, medication)
+        out.append(Row(words, tuple(concepts), tuple(at), labels, labels, (True, True, True, not medication), "joined", False))
+    return out
 
 
 def finished(steps: Generator[None, None, T]) -> T:
@@ -187,6 +211,7 @@ def main() -> None:
     rows = rows_of(HERE.parent / "corpus" / "train", "train", guard)
     for folder in chosen.also:
         rows += rows_of(folder, folder.name, guard)
+    rows += joined(rows, JOINED)
     print(f"{len(rows)} messages read", flush=True)
     words = vocabulary()
     concepts = {c: i for i, c in enumerate(sorted({c for r in rows for c in r.concepts}))}
@@ -211,6 +236,8 @@ def main() -> None:
         for source in sorted({r.source for r in rows}):
             here = np.array([r.source == source for r in rows])
             true, calm = np.array([r.labels[head] for r in rows]) & here, quiet & here
+            if not true.any() or not calm.any():
+                continue
             by_rules, by_score = np.array([r.by_rules[head] for r in rows]), held[:, head] > needed
             print(f"{name:10} {source:8} {true.sum():5} true {calm.sum():5} quiet", end="")
             for label, found in (("phrases", by_rules), ("held-out score", by_score), ("either", by_rules | by_score)):
