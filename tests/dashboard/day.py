@@ -78,6 +78,6 @@ def fill(url: str, guard: Guard, spool: Path, now: float | None = None) -> None:
     reader = AuditReader(url)
     for number, (_, id) in enumerate(sorted(escalated)):
         verdict, comment = _VERDICTS[number % len(_VERDICTS)]
-        reader.review(id, "acknowledged", None, None, "nurse.okafor")
-        reader.review(id, "resolved", verdict, comment, "nurse.okafor")
+        reader.review(id, "acknowledged", None, None, "duty.nurse")
+        reader.review(id, "resolved", verdict, comment, "duty.nurse")
     reader.close()

@@ -45,7 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url, guard = f"sqlite:///{folder}/audit.db", load_guard()
     fill(url, guard, folder / "day.spool")
     users = {
-        name: DashboardUser(password=hash_password(PASSWORD), role=role) for name, role in (("nurse.okafor", "reviewer"), ("ops", "admin"))
+        name: DashboardUser(password=hash_password(PASSWORD), role=role) for name, role in (("duty.nurse", "reviewer"), ("ops", "admin"))
     }
     with serving(create_chatbot()) as chatbot:
         settings = Settings(upstream=chatbot, audit=url, country=COUNTRY, dashboard_users=users)
@@ -93,7 +93,7 @@ def sign_in(page: Any, name: str, to: str = "/-/dashboard") -> None:
 def test_a_nurse_sees_an_escalation_come_in_and_hands_her_verdict_on_as_a_test_case(server: str, page: Any) -> None:
     page.goto("/-/dashboard")
     picture(page, "dashboard-login", 520)
-    sign_in(page, "nurse.okafor")
+    sign_in(page, "duty.nurse")
     page.wait_for_selector("h1")
 
     answers = ((*ask(server, story), story) for story in STORIES)
