@@ -41,11 +41,10 @@ def demo(port: int | None, folder: Path | None, browser: bool) -> None:
     """Try it: a stand-in chatbot behind the guard, a chat page and the dashboard. Ctrl-C stops."""
     # A stop by signal ends like Ctrl-C: the temporary folder goes too.
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with _listen(port) as pages, _folder(folder) as place:
-            _run(pages, place, browser)
-    except KeyboardInterrupt:
-        click.echo("Stopped.")
+    # The server ends by a signal only, and does not always raise it again.
+    with contextlib.suppress(KeyboardInterrupt), _listen(port) as pages, _folder(folder) as place:
+        _run(pages, place, browser)
+    click.echo("Stopped.")
 
 
 def demo_app(upstream: str, folder: Path) -> ASGIApp:
