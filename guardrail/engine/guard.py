@@ -4,10 +4,8 @@ Pure and deterministic: the same conversation under the same revision gives the 
 pieces; `review_steps` yields between them, so that a server can look at its clock and serve others.
 """
 
-from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from msgspec.structs import replace
 
@@ -15,6 +13,7 @@ from guardrail.engine.conversation import Sign, TurnReading, current_turns, keep
 from guardrail.engine.knowledge import Knowledge, NamedRule
 from guardrail.engine.languages import ENGLISH
 from guardrail.engine.lexicon import Entry, Mention
+from guardrail.engine.memory import Memory
 from guardrail.engine.model import (
     TIERS,
     Action,
@@ -48,9 +47,7 @@ class Guard:
 
     def __init__(self, knowledge: Knowledge, cache_messages: int = 4096, cache_key: bytes = b"") -> None:
         self.knowledge = knowledge
-        self._cache: OrderedDict[bytes, TurnReading] = OrderedDict()
-        self._cache_messages = cache_messages
-        self._cache_key = cache_key
+        self._read_before: Memory[TurnReading] = Memory(cache_key, cache_messages)
         self._rules, self._always, self._bits = _index_rules(knowledge.rules)
 
     def review(self, conversation: Conversation) -> Decision:
@@ -79,10 +76,9 @@ class Guard:
         return readings
 
     def _read_cached(self, text: str) -> Generator[None, None, TurnReading]:
-        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._cache_key).digest()
-        known = self._cache.get(digest)
+        place = self._read_before.place(text, None)
+        known = self._read_before.get(place)
         if known is not None:
-            self._cache.move_to_end(digest)
             return known
         findings: list[Finding] = []
         signs: list[Sign] = []
@@ -95,9 +91,7 @@ class Guard:
             language = piece.language if start == 0 else language
             yield
         reading = piece if len(text) <= PIECE_CHARS and text else TurnReading(tuple(findings), tuple(signs), words, language)
-        self._cache[digest] = reading
-        if len(self._cache) > self._cache_messages:
-            self._cache.popitem(last=False)
+        self._read_before.keep(place, reading)
         return reading
 
     def _read(self, text: str, offset: int) -> TurnReading:
