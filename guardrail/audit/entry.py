@@ -35,7 +35,7 @@ START = "0" * 64
 
 def pseudonym(key: bytes, value: str | None) -> str | None:
     """A patient's or tenant's id as a keyed hash: the same person stays the same, and cannot be looked up without the key."""
-    return None if value is None else hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:24]
+    return None if value is None else hmac.new(key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:24]
 
 
 def entry_of(

@@ -111,10 +111,11 @@ def test_where_no_journal_can_be_written_exchanges_are_recorded_all_the_same(tmp
     reader.close()
 
 
-def test_a_name_that_is_no_text_does_not_reach_into_the_exchange(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [{"model": "half a pair \ud83d"}, {"patient": "half a pair \ud83d"}, {"tenant": "half a pair \ud83d"}])
+def test_a_name_that_is_no_text_does_not_reach_into_the_exchange(tmp_path: Path, names: dict[str, Any]) -> None:
     store = AuditStore(f"sqlite:///{tmp_path}/audit.db")
 
-    store.note(replace(exchange(1), model="half a pair \ud83d"))
+    store.note(replace(exchange(1), **names))
 
     store.close()
 
